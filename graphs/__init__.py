@@ -1,0 +1,1 @@
+"""What a multiome graph is."""

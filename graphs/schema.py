@@ -1,0 +1,47 @@
+"""Names, types and version of everything a multiome graph holds; every key name lives here once.
+
+Coordinates are 0-based half-open. Chromosomes are integer codes into ``dataset.json``'s
+``chromosomes`` list; a gene that the annotation does not name has chromosome ``UNPLACED``.
+Peaks are stored sorted by (chromosome, start), genes by (chromosome, TSS) with unplaced genes
+last, so that the nodes of one cell on one chromosome are contiguous.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+SCHEMA_VERSION: Final = 1
+
+CELL: Final = "cell"
+PEAK: Final = "peak"
+GENE: Final = "gene"
+OPENS: Final = (CELL, "opens", PEAK)
+EXPRESSES: Final = (CELL, "expresses", GENE)
+CIS: Final = (PEAK, "cis", GENE)
+
+UNPLACED: Final = -1
+UNLABELLED: Final = -1
+
+# Node fields of a graph.
+RNA: Final = "rna"  # the cell whose RNA profile this is
+ATAC: Final = "atac"  # the cell whose ATAC profile this is
+MATCH: Final = "match"  # 1 where both profiles come from one cell
+CELL_TYPE: Final = "cell_type"
+ID: Final = "id"
+EXPRESSION: Final = "expression"
+ACCESSIBILITY: Final = "accessibility"
+DISTANCE: Final = "distance"  # of a cis edge: peak centre from TSS, in bp, negative upstream
+
+# Static attributes, in the order in which models see them.
+GENE_ATTRIBUTES: Final = ("chrom", "strand", "tss", "means", "variances_norm", "highly_variable")
+PEAK_ATTRIBUTES: Final = ("chrom", "start", "end", "sequence")
+
+# Tables and arrays of a dataset folder.
+TABLES: Final = ("cells", "genes", "peaks", "pairs")
+SPLITS: Final = ("train", "validation", "test")
+Split = Literal["train", "validation", "test"]
+View = Literal["cells", "pairs"]
+
+# DNA letters as stored codes; complement is ``3 - code`` below N.
+BASES: Final = "ACGTN"
+SEQUENCE_LENGTH: Final = 256

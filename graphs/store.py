@@ -1,0 +1,236 @@
+"""The dataset folder: written beside its place and renamed, opened memory-mapped, verified by checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from .csr import CsrRows, CsrWriter
+from .errors import InputError
+from .schema import SCHEMA_VERSION, SPLITS, TABLES
+
+MANIFEST = "dataset.json"
+_BLOCK = 1024  # cells checked at a time
+
+
+class StoreWriter:
+    """Write a dataset folder that appears whole or not at all.
+
+    Use as a context manager: arrays and tables go to a temporary sibling of ``path``, which takes
+    its place on success and is removed on any error.
+
+    Parameters
+    ----------
+    path
+        Folder to create; it must not exist.
+
+    Raises
+    ------
+    InputError
+        ``path`` exists or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._folder = self.path.parent / f".{self.path.name}.partial-{os.getpid()}"
+        self._finished = False
+
+    def __enter__(self) -> StoreWriter:
+        if self.path.exists():
+            raise InputError(f"{self.path} exists already. Remove it or choose another --out.")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self._folder.exists():
+                shutil.rmtree(self._folder)
+            self._folder.mkdir()
+        except OSError as error:
+            raise InputError(f"cannot write {self.path}: {error.strerror}. Choose another --out.") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._finished:
+            self._folder.rename(self.path)
+            return
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise InputError(
+                f"writing {self.path} failed: {error.strerror or error}. Free space or choose another --out."
+            ) from error
+
+    def csr(self, name: str, n_columns: int) -> CsrWriter:
+        """Begin a sparse matrix ``name``; close it before `finish`."""
+        return CsrWriter(self._folder, name, n_columns)
+
+    def array(self, name: str, values: npt.NDArray[Any]) -> None:
+        """Write one whole array."""
+        np.save(self._folder / f"{name}.npy", values, allow_pickle=False)
+
+    def table(self, name: str, frame: pd.DataFrame) -> None:
+        """Write one table as parquet."""
+        frame.to_parquet(self._folder / f"{name}.parquet", index=False)
+
+    def rows(self, name: str, n_columns: int) -> CsrRows:
+        """Read back a closed sparse matrix, for what is fitted on it."""
+        return _rows(self._folder, name, n_columns)
+
+    def finish(self, manifest: dict[str, Any]) -> None:
+        """Write ``dataset.json`` with a checksum of every file and give the folder its name."""
+        files = sorted(path for path in self._folder.iterdir())
+        with ThreadPoolExecutor(2) as pool:  # hashlib releases the interpreter lock
+            sums = dict(zip((f.name for f in files), pool.map(checksum, files), strict=True))
+        whole = {"schema_version": SCHEMA_VERSION, **manifest, "checksums": sums}
+        (self._folder / MANIFEST).write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+        for path in (*files, self._folder / MANIFEST):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        self._finished = True
+
+
+class Store:
+    """An opened dataset folder.
+
+    Parameters
+    ----------
+    path
+        Folder that `StoreWriter` made.
+
+    Raises
+    ------
+    InputError
+        No dataset there, or one of another schema.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.manifest = read_manifest(self.path)
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """Open one array memory-mapped; its pages are shared by all processes until written to."""
+        return _open_array(self.path / f"{name}.npy")
+
+    def has_array(self, name: str) -> bool:
+        """Whether the dataset has this array."""
+        return (self.path / f"{name}.npy").exists()
+
+    def rows(self, name: str, n_columns: int) -> CsrRows:
+        """Open a sparse matrix memory-mapped."""
+        return _rows(self.path, name, n_columns)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Read one table."""
+        try:
+            return pd.read_parquet(self.path / f"{name}.parquet")
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.path}: table {name} cannot be read. Build the dataset anew.") from error
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Read and check ``dataset.json``: foreign folders and other schema versions are refused by name."""
+    file = path / MANIFEST
+    if not file.is_file():
+        raise InputError(f"{path} is not a scweave dataset (no {MANIFEST}). Make one with `scweave build`.")
+    try:
+        manifest: dict[str, Any] = json.loads(file.read_text())
+        version = int(manifest["schema_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is damaged ({error}). Build the dataset anew.") from error
+    if version != SCHEMA_VERSION:
+        advice = "Update scweave" if version > SCHEMA_VERSION else "Build the dataset anew"
+        raise InputError(
+            f"{path} has dataset schema {version}; this scweave reads schema {SCHEMA_VERSION}. {advice}."
+        )
+    return manifest
+
+
+def checksum(path: Path) -> str:
+    """Return the BLAKE2b digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def verify(path: Path) -> dict[str, int]:
+    """Check schema, checksums and ranges of a dataset folder.
+
+    Returns
+    -------
+    The numbers of files, cells, genes, peaks and pairs checked.
+
+    Raises
+    ------
+    InputError
+        Names the first thing that is wrong.
+    """
+    store = Store(path)
+    sums = store.manifest["checksums"]
+    for name, expected in sums.items():
+        file = store.path / name
+        if not file.is_file():
+            raise InputError(f"{path}: {name} is missing. Build the dataset anew.")
+        if checksum(file) != expected:
+            raise InputError(
+                f"{path}: {name} has changed since it was built (checksum). Build the dataset anew."
+            )
+    sizes = {name: len(store.table(name)) for name in TABLES}
+    for name, columns in (("rna", "genes"), ("atac", "peaks")):
+        _check_rows(store, name, sizes["cells"], sizes[columns])
+    _check_pairs(store, sizes["cells"])
+    return {"files": len(sums), **sizes}
+
+
+def _check_rows(store: Store, name: str, n_cells: int, n_columns: int) -> None:
+    rows = store.rows(name, n_columns)
+    good = (
+        rows.n_rows == n_cells
+        and rows.indptr[0] == 0
+        and rows.indptr[-1] == len(rows.indices) == len(rows.values)
+        and bool((np.diff(rows.indptr) >= 0).all())
+        and all(_block_in_order(rows, begin) for begin in range(0, n_cells, _BLOCK))
+    )
+    if not good:
+        raise InputError(f"{store.path}: the {name} matrix is inconsistent. Build the dataset anew.")
+
+
+def _block_in_order(rows: CsrRows, begin: int) -> bool:
+    """Whether a block of rows has its columns ascending and in range."""
+    indptr = rows.indptr[begin : begin + _BLOCK + 1]
+    columns = rows.indices[indptr[0] : indptr[-1]].astype(np.int64)
+    owner = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    keys = owner * rows.n_columns + columns
+    return bool((columns < rows.n_columns).all() and (np.diff(keys) > 0).all())
+
+
+def _check_pairs(store: Store, n_cells: int) -> None:
+    pairs, split = store.table("pairs"), store.table("cells")["split"].to_numpy()
+    rna, atac = pairs["rna"].to_numpy(), pairs["atac"].to_numpy()
+    inside = bool(((rna >= 0) & (rna < n_cells) & (atac >= 0) & (atac < n_cells)).all())
+    if not inside or not set(pairs["split"]) <= set(SPLITS):
+        raise InputError(f"{store.path}: pairs point outside the cells. Build the dataset anew.")
+    if not ((split[rna] == pairs["split"]) & (split[atac] == pairs["split"])).all():
+        raise InputError(f"{store.path}: a pair joins cells of different splits. Build the dataset anew.")
+
+
+def _open_array(path: Path) -> npt.NDArray[Any]:
+    # Copy-on-write: torch wants writable memory, and nothing may ever change the file.
+    try:
+        return np.asarray(np.load(path, mmap_mode="c", allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is missing or damaged. Build the dataset anew.") from error
+
+
+def _rows(folder: Path, name: str, n_columns: int) -> CsrRows:
+    indptr, indices, values = (
+        _open_array(folder / f"{name}_{part}.npy") for part in ("indptr", "indices", "values")
+    )
+    return CsrRows(indptr, indices, values, n_columns)

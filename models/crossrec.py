@@ -1,0 +1,274 @@
+"""CrossRec, the published recommendation model: exact, at the cost of its links."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+
+from ..graphs.dataset import MultiomeGraphs
+from ..graphs.schema import ACCESSIBILITY, CELL, EXPRESSION, GENE, ID, MATCH, PEAK
+from ..graphs.segments import block_pointers
+from .layers.link_counts import link_counts
+from .layers.node_features import NodeFeatures, Nodes
+from .layers.threshold_attention import threshold_weights
+from .layers.top_scores import top_scores
+
+
+@dataclass(frozen=True)
+class CrossRecConfig:
+    """What can be chosen of the published model; the values are the published ones.
+
+    Attributes
+    ----------
+    id_width, width
+        Widths of the id embedding and of the hidden vectors.
+    heads
+        Attention heads, each on ``width / heads`` columns.
+    top, threshold
+        Peaks that share a gene's softmax, and the sigmoid that a link must pass.
+    on_above
+        A gene is predicted on when more peaks than this pass for it.
+    dropout
+        In the classifier.
+    alpha
+        Weight of the translation loss; 0 leaves translation untrained.
+    adaptive_alpha
+        Rescale alpha at each step so that translation weighs a tenth of matching.
+    target
+        Expression that translation is trained on: ``raw`` counts, as published, or ``binary``.
+    sparse_ids
+        Sparse gradients for the id tables.
+    """
+
+    id_width: int = 256
+    width: int = 128
+    heads: int = 1
+    top: int = 10
+    threshold: float = 0.8
+    on_above: int = 9
+    dropout: float = 0.1
+    alpha: float = 1.0
+    adaptive_alpha: bool = False
+    target: Literal["raw", "binary"] = "raw"
+    sparse_ids: bool = True
+
+
+@dataclass(frozen=True)
+class Links:
+    """Attention as edges between the nodes of a batch.
+
+    Attributes
+    ----------
+    gene, peak
+        (links,) node positions in the batch.
+    weight
+        (links, heads), positive in at least one head.
+    """
+
+    gene: Tensor
+    peak: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What CrossRec makes of each graph: (graphs, 2) logits and two (graphs, width) vectors."""
+
+    logits: Tensor
+    genes: Tensor
+    peaks: Tensor
+
+
+class CrossRec(nn.Module):
+    """Does this RNA profile belong to this ATAC profile, and which genes follow from these open peaks?
+
+    Genes attend to open peaks on their chromosome; the ten best sigmoid scores of a gene share a
+    softmax and those above 0.8 carry messages both ways; mean-pooled genes and peaks are classified.
+
+    Described in scCrossRec. Every value and gradient equals that of the dense formula: the maps
+    between attention and pooling are linear, so they are applied to pooled features.
+
+    Parameters
+    ----------
+    gene_features, peak_features
+        Feature tables of the two node types.
+    config
+        See `CrossRecConfig`.
+
+    Shapes
+    ------
+    A batch of graphs from `MultiomeGraphs` with ``n`` genes and ``m`` peaks of ``width`` d costs
+    O((distinct ids) · d + Σ over (graph, chromosome) of n · m · d) for matching.
+    """
+
+    def __init__(self, gene_features: NodeFeatures, peak_features: NodeFeatures, config: CrossRecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.gene_features, self.peak_features = gene_features, peak_features
+        width = config.width
+        self.query, self.gene_value, self.gene_self = (nn.Linear(gene_features.width, width) for _ in range(3))
+        self.key, self.peak_value, self.peak_self = (nn.Linear(peak_features.width, width) for _ in range(3))
+        several = config.heads > 1
+        self.gene_heads = nn.Linear(width, width) if several else nn.Identity()
+        self.peak_heads = nn.Linear(width, width) if several else nn.Identity()
+        self.gene_out, self.peak_out = nn.Linear(2 * width, width), nn.Linear(2 * width, width)
+        self.classifier = nn.Sequential(
+            nn.Linear(2 * width, width),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(width, width // 2),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(width // 2, 2),
+        )
+
+    @classmethod
+    def from_graphs(cls, graphs: MultiomeGraphs, config: CrossRecConfig) -> CrossRec:
+        """Make an untrained model for the genes and peaks of a dataset."""
+        genes, peaks = graphs.genes, graphs.peaks
+        n_chrom = len(graphs.store.manifest["chromosomes"])
+        numbers = [genes.means, genes.variances_norm, genes.strand.float(), genes.highly_variable.float()]
+        return cls(
+            NodeFeatures(
+                genes.chrom, n_chrom, config.id_width, numbers=torch.stack(numbers, 1), sparse=config.sparse_ids
+            ),
+            NodeFeatures(
+                peaks.chrom,
+                n_chrom,
+                config.id_width,
+                sequence=peaks.tensors.get("sequence"),
+                sparse=config.sparse_ids,
+            ),
+            config,
+        )
+
+    def forward(self, batch: Batch) -> Embedding:
+        """Classify each graph of a batch as a match (column 1) or not (column 0)."""
+        genes, peaks = self._nodes(batch)
+        genes_get, peaks_get = self._messages(genes, peaks)
+        gene = self._pool(genes, self.gene_self, self.gene_heads(genes_get), self.gene_out)
+        peak = self._pool(peaks, self.peak_self, self.peak_heads(peaks_get), self.peak_out)
+        return Embedding(self.classifier(torch.cat([gene, peak], 1)), gene, peak)
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the training loss of a batch and its parts: ``loss``, ``matching``, ``translation``."""
+        config = self.config
+        match = batch[CELL][MATCH]
+        matching = F.cross_entropy(self(batch).logits, match.long())
+        if config.alpha == 0 or not bool(match.any()):
+            return {"loss": matching, "matching": matching, "translation": matching.new_zeros(())}
+        positive = match > 0
+        target = self.expression(batch, positive)
+        if config.target == "binary":
+            target = (target > 0).to(target.dtype)
+        translation = F.mse_loss(self.switch(self.translate(batch, positive)), target)
+        alpha = config.alpha
+        if config.adaptive_alpha:
+            alpha *= 0.1 * float(matching.detach() / translation.detach().clamp_min(1e-12))
+        return {"loss": matching + alpha * translation, "matching": matching, "translation": translation}
+
+    def translate(self, batch: Batch, graphs: Tensor | None = None) -> Tensor:
+        """Count, for every gene of the model, the open peaks linked to it.
+
+        Every gene is asked with value 1 against all open peaks, on whatever chromosome; the score
+        is the product of the whole query and key, so it does not depend on the number of heads.
+
+        Parameters
+        ----------
+        batch
+            Graphs; only their peaks are read.
+        graphs
+            (graphs,) mask of those wanted; all when None.
+
+        Returns
+        -------
+        (graphs wanted, genes) counts, with straight-through gradients.
+        """
+        peaks = self._peaks(batch)
+        wanted = torch.ones_like(peaks.counts, dtype=torch.bool) if graphs is None else graphs
+        ptr = F.pad(peaks.counts[wanted].cumsum(0), (1, 0))
+        key = peaks.project(self.key).of(wanted[peaks.cell]).all()
+        every = torch.arange(len(self.gene_features.chrom), device=ptr.device)
+        ones = torch.ones(len(every), device=ptr.device)
+        genes = self.gene_features.nodes(every, ones, torch.zeros_like(every), F.pad(every[-1:] + 1, (1, 0)))
+        return link_counts(genes.project(self.query).all(), key, ptr, threshold=self.config.threshold)
+
+    def switch(self, counts: Tensor) -> Tensor:
+        """Turn counts into 0/1 predictions, straight-through."""
+        on = (counts > self.config.on_above).to(counts.dtype)
+        return on + counts - counts.detach()
+
+    def expression(self, batch: Batch, graphs: Tensor) -> Tensor:
+        """Return the counts of all genes, (graphs wanted, genes), dense."""
+        store = batch[GENE]
+        row = (graphs.cumsum(0) - 1)[store.batch]
+        wanted = graphs[store.batch]
+        counts = store[EXPRESSION].new_zeros(int(graphs.sum()), len(self.gene_features.chrom))
+        counts[row[wanted], store[ID][wanted]] = store[EXPRESSION][wanted]
+        return counts.to(self.key.weight.dtype)
+
+    @torch.no_grad()
+    def attention(self, batch: Batch) -> Links:
+        """Return the links that pass the threshold in any head, sparse."""
+        genes, peaks = self._nodes(batch)
+        heads = self._weights(genes, peaks)
+        edges = torch.cat([(weights > 0).nonzero()[:, 0] * len(peaks.ids) + keys[weights > 0] for weights, keys in heads])
+        pairs, edge = torch.unique(edges, return_inverse=True)
+        head = torch.cat([torch.full((int((w > 0).sum()),), h) for h, (w, _) in enumerate(heads)]).to(edge.device)
+        weight = heads[0][0].new_zeros(len(pairs), len(heads))
+        weight[edge, head] = torch.cat([w[w > 0] for w, _ in heads])
+        n_peaks = max(len(peaks.ids), 1)
+        return Links(pairs // n_peaks, pairs % n_peaks, weight)
+
+    def _nodes(self, batch: Batch) -> tuple[Nodes, Nodes]:
+        store = batch[GENE]
+        genes = self.gene_features.nodes(store[ID], store[EXPRESSION], store.batch, store.ptr)
+        return genes, self._peaks(batch)
+
+    def _peaks(self, batch: Batch) -> Nodes:
+        store = batch[PEAK]
+        return self.peak_features.nodes(store[ID], store[ACCESSIBILITY], store.batch, store.ptr)
+
+    def _weights(self, genes: Nodes, peaks: Nodes) -> list[tuple[Tensor, Tensor]]:
+        """Return attention weights (genes, top) and the peaks they belong to, for each head."""
+        query, key = genes.project(self.query), peaks.project(self.key)
+        gene_ptr, peak_ptr = self._blocks(genes, self.gene_features), self._blocks(peaks, self.peak_features)
+        beside = (peaks.counts.repeat_interleave(self.gene_features.n_chrom + 1) - peak_ptr.diff()).repeat_interleave(
+            gene_ptr.diff()
+        )
+        width = self.config.width // self.config.heads
+        found = []
+        for begin in range(0, self.config.width, width):
+            q, k = query.part(begin, begin + width), key.part(begin, begin + width)
+            scores, keys = top_scores(q, k, gene_ptr, peak_ptr, self.config.top)
+            found.append(
+                (threshold_weights(scores, beside, threshold=self.config.threshold, top=self.config.top), keys)
+            )
+        return found
+
+    def _blocks(self, nodes: Nodes, features: NodeFeatures) -> Tensor:
+        return block_pointers(nodes.cell, features.chrom[nodes.ids], len(nodes.counts), features.n_chrom)
+
+    def _messages(self, genes: Nodes, peaks: Nodes) -> tuple[Tensor, Tensor]:
+        """Return the mean message that genes get from peaks, and peaks from genes, (graphs, width) each."""
+        width = self.config.width // self.config.heads
+        to_genes, to_peaks = [], []
+        for head, (weights, keys) in enumerate(self._weights(genes, peaks)):
+            rows = slice(head * width, (head + 1) * width)
+            each = (weights * genes.mean_share()[genes.cell, None]).flatten()
+            sent = weights.new_zeros(len(peaks.ids)).index_add(0, keys.clamp_min(0).flatten(), each)
+            to_genes.append(peaks.pooled(self.peak_value.weight[rows], self.peak_value.bias[rows], sent))
+            back = weights.sum(1) * peaks.mean_share()[genes.cell]
+            to_peaks.append(genes.pooled(self.gene_value.weight[rows], self.gene_value.bias[rows], back))
+        return torch.cat(to_genes, 1), torch.cat(to_peaks, 1)
+
+    def _pool(self, nodes: Nodes, own: nn.Linear, message: Tensor, out: nn.Linear) -> Tensor:
+        """Mean of out(message ‖ own(features)) over the nodes of each graph; zero where there are none."""
+        mine = nodes.pooled(own.weight, own.bias, nodes.mean_share()[nodes.cell])
+        some = (nodes.counts > 0).to(mine.dtype)[:, None]
+        return out(torch.cat([message, mine], 1)) * some

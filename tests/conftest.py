@@ -1,0 +1,32 @@
+"""Shared fixtures: where the real data lies, when it is there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from random_dataset import write_random_dataset
+
+SHARED_DATA = Path(os.environ.get("SCWEAVE_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of third-party data, or a skip that says so."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"real data not found at {SHARED_DATA}; set SCWEAVE_DATA to its folder")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def random_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small dataset of random counts with every feature of the format, window prior included."""
+    return write_random_dataset(tmp_path_factory.mktemp("random") / "dataset", window=True)
+
+
+@pytest.fixture(scope="session")
+def chromosome_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a chromosome prior."""
+    return write_random_dataset(tmp_path_factory.mktemp("random") / "dataset", window=False)
