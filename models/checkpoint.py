@@ -1,0 +1,154 @@
+"""Checkpoints: a folder of safetensors and JSON that holds all a model needs; nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..graphs.dataset import MultiomeGraphs
+from ..graphs.errors import InputError
+from .crossrec import CrossRec, CrossRecConfig
+from .layers.node_features import NodeFeatures
+
+SCHEMA_VERSION = 1
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained model with the features it was trained on.
+
+    Attributes
+    ----------
+    model
+        In evaluation mode.
+    manifest
+        ``model.json``: schema, kind, mode, config, chromosomes, genome.
+    genes, peaks
+        Tables of the features, in the order of their ids.
+    """
+
+    model: CrossRec
+    manifest: dict[str, Any]
+    genes: pd.DataFrame
+    peaks: pd.DataFrame
+
+
+def save_model(folder: Path, model: CrossRec, graphs: MultiomeGraphs) -> None:
+    """Write the weights and the description of a model into ``folder``, each file whole or not at all."""
+    save_tensors(folder / WEIGHTS, {name: value.detach() for name, value in model.state_dict().items()})
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "crossrec",
+        "mode": "published",
+        "config": asdict(model.config),
+        "chromosomes": graphs.store.manifest["chromosomes"],
+        "genome": graphs.store.manifest["genome"],
+    }
+    write_json(folder / DESCRIPTION, manifest)
+    graphs.genes.frame.to_parquet(folder / "genes.parquet", index=False)
+    graphs.peaks.frame.to_parquet(folder / "peaks.parquet", index=False)
+
+
+def load_model(run: Path) -> LoadedModel:
+    """Load the best weights of a run.
+
+    Raises
+    ------
+    InputError
+        No model there, a damaged one, or one of another schema.
+    """
+    run = Path(run)
+    manifest = _read_manifest(run)
+    try:
+        config = CrossRecConfig(**manifest["config"])
+        tensors = load_file(run / WEIGHTS)
+        model = _empty(tensors, config, len(manifest["chromosomes"]))
+        model.load_state_dict(tensors)
+        genes, peaks = (pd.read_parquet(run / f"{name}.parquet") for name in ("genes", "peaks"))
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"the model in {run} is damaged ({_first_line(error)}). Train it anew.") from error
+    return LoadedModel(model.eval(), manifest, genes, peaks)
+
+
+def check_features(loaded: LoadedModel, graphs: MultiomeGraphs) -> None:
+    """Refuse a dataset whose genes or peaks are not those the model was trained on.
+
+    Raises
+    ------
+    InputError
+        Says which features differ and how many are shared.
+    """
+    for kind, column, ours, theirs in (
+        ("genes", "gene", loaded.genes, graphs.genes.frame),
+        ("peaks", "peak", loaded.peaks, graphs.peaks.frame),
+    ):
+        if not ours[column].equals(theirs[column]):
+            shared = theirs[column].isin(ours[column]).sum()
+            raise InputError(
+                f"the dataset's {kind} are not those of the model: {shared:,} of {len(theirs):,} are among its "
+                f"{len(ours):,}. Use the dataset that the model was trained on, or train on this one."
+            )
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors through a temporary sibling, so that a crash never leaves half a file."""
+    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON through a temporary sibling; NaN becomes null."""
+    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    temporary.replace(path)
+
+
+def _read_manifest(run: Path) -> dict[str, Any]:
+    file = run / DESCRIPTION
+    if not file.is_file():
+        raise InputError(f"{run} holds no trained model (no {DESCRIPTION}). Make one with `scweave train`.")
+    try:
+        manifest: dict[str, Any] = json.loads(file.read_text())
+        version, kind = int(manifest["schema_version"]), str(manifest["kind"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is damaged ({_first_line(error)}). Train the model anew.") from error
+    if version != SCHEMA_VERSION:
+        advice = "Update scweave" if version > SCHEMA_VERSION else "Train the model anew"
+        raise InputError(f"{run} has model schema {version}; this scweave reads {SCHEMA_VERSION}. {advice}.")
+    if kind != "crossrec":
+        raise InputError(f"{run} holds a {kind} model, which this scweave does not know. Update scweave.")
+    return manifest
+
+
+def _empty(tensors: dict[str, Tensor], config: CrossRecConfig, n_chrom: int) -> CrossRec:
+    """Make a model of the shapes that the weights have."""
+
+    def part(name: str) -> NodeFeatures:
+        own = {key: tensors[f"{name}.{key}"] for key in ("chrom", "numbers", "sequence")}
+        return NodeFeatures(
+            own["chrom"],
+            n_chrom,
+            config.id_width,
+            numbers=own["numbers"],
+            sequence=own["sequence"],
+            sparse=config.sparse_ids,
+        )
+
+    return CrossRec(part("gene_features"), part("peak_features"), config)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

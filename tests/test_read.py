@@ -1,0 +1,442 @@
+"""Reading an experiment: what is streamed equals what was written, and bad input is told."""
+
+import shutil
+import tracemalloc
+
+import anndata as ad
+import h5py
+import mudata as md
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from scweave.generators.read import read
+from scweave.graphs.errors import InputError
+
+N_CELLS, N_GENES, N_PEAKS = 30, 12, 20
+GENES = [f"GENE{i}" for i in range(N_GENES)]
+PEAKS = [f"chr1:{100 * i}-{100 * i + 50}" for i in range(N_PEAKS)]
+CELLS = [f"cell{i}" for i in range(N_CELLS)]
+
+
+def counts(n_features, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.poisson(0.7, (N_CELLS, n_features)).astype(np.float32)
+
+
+def modality(features, *, seed=0, as_matrix=sparse.csr_matrix, **uns):
+    data = ad.AnnData(as_matrix(counts(len(features), seed)), uns=uns)
+    data.obs_names, data.var_names = CELLS, features
+    return data
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Write two h5ad files after changing them; give their paths."""
+
+    def write(change_rna=lambda data: data, change_atac=lambda data: data):
+        paths = [tmp_path / "rna.h5ad", tmp_path / "atac.h5ad"]
+        change_rna(modality(GENES)).write_h5ad(paths[0])
+        change_atac(modality(PEAKS, seed=1)).write_h5ad(paths[1])
+        return paths
+
+    return write
+
+
+def with_values(values):
+    def change(data):
+        data.X = data.X.copy()
+        data.X.data[: len(values)] = values
+        return data
+
+    return change
+
+
+def stack(modality_, rows, size=2048):
+    return sparse.vstack(list(modality_.chunks(rows, size=size))).toarray()
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_files_in_any_order(pair, order):
+    experiment = read(pair()[::order])
+    assert experiment.rna.path.name == "rna.h5ad"
+    assert experiment.barcodes.tolist() == CELLS
+    assert (stack(experiment.rna, experiment.rows_rna) == counts(N_GENES)).all()
+    assert (stack(experiment.atac, experiment.rows_atac) == counts(N_PEAKS, 1)).all()
+    assert experiment.report == []
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [sparse.csr_matrix, sparse.csc_matrix, np.asarray, lambda x: sparse.csr_matrix(x.astype(np.uint16))],
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
+@given(rows=st.lists(st.integers(0, N_CELLS - 1), max_size=40), size=st.integers(1, 50))
+def test_chunks_give_the_rows_wanted_in_any_storage(tmp_path, storage, rows, size):
+    for name, features, seed in (("rna", GENES, 0), ("atac", PEAKS, 1)):
+        modality(features, seed=seed, as_matrix=storage).write_h5ad(tmp_path / f"{name}.h5ad")
+    experiment = read([tmp_path / "rna.h5ad", tmp_path / "atac.h5ad"])
+    chunks = list(experiment.atac.chunks(np.array(rows, dtype=np.int64), size=size))
+    assert [chunk.shape[0] for chunk in chunks] == [
+        len(rows[i : i + size]) for i in range(0, len(rows), size)
+    ]
+    for i, chunk in enumerate(chunks):
+        assert (chunk.toarray() == counts(N_PEAKS, 1)[rows[i * size : (i + 1) * size]]).all()
+        assert chunk.data.dtype == chunk.indices.dtype == np.int32
+        assert chunk.has_sorted_indices
+        assert (chunk.data > 0).all()
+
+
+def test_far_rows_are_read_in_runs(pair, monkeypatch):
+    monkeypatch.setattr("scweave.generators.read._GAP", 3)
+    monkeypatch.setattr("scweave.generators.read._DENSE", 3 * N_PEAKS)
+    for storage in (sparse.csr_matrix, np.asarray):
+        experiment = read(pair(change_atac=lambda _, s=storage: modality(PEAKS, seed=1, as_matrix=s)))
+        rows = np.array([29, 0, 15, 16, 2, 2])
+        assert (stack(experiment.atac, rows) == counts(N_PEAKS, 1)[rows]).all()
+
+
+def test_stored_zeros_and_unsorted_or_split_entries_are_cleaned(pair):
+    def change(data):
+        # cell0 holds peak 3 twice, peak 1 after it, and a stored zero at peak 5.
+        indptr = np.concatenate([[0], np.full(N_CELLS, 4)])
+        data.X = sparse.csr_matrix(
+            (np.array([1, 1, 2, 0], np.float32), np.array([3, 3, 1, 5]), indptr), shape=data.shape
+        )
+        return data
+
+    experiment = read(pair(change_atac=change))
+    chunk = next(experiment.atac.chunks(np.array([0])))
+    assert (chunk.indices.tolist(), chunk.data.tolist()) == ([1, 3], [2, 2])
+
+
+def test_memory_does_not_grow_with_cells(tmp_path):
+    def peak_bytes(n_cells):
+        matrix = sparse.random(n_cells, 500, density=0.2, format="csr", random_state=0, dtype=np.float32)
+        matrix.data[:] = 1
+        for name, features in (
+            ("rna", [f"G{i}" for i in range(500)]),
+            ("atac", [f"chr1:{i}-{i + 1}" for i in range(500)]),
+        ):
+            data = ad.AnnData(matrix)
+            data.obs_names, data.var_names = [f"c{i}" for i in range(n_cells)], features
+            data.write_h5ad(tmp_path / f"{name}.h5ad")
+        experiment = read([tmp_path / "rna.h5ad", tmp_path / "atac.h5ad"])
+        tracemalloc.start()
+        assert sum(chunk.nnz for chunk in experiment.rna.chunks(experiment.rows_rna, size=200)) == matrix.nnz
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    assert peak_bytes(8000) < 1.2 * peak_bytes(1000)
+
+
+def test_barcodes_are_matched_by_name(pair):
+    rng = np.random.default_rng(0)
+    order = rng.permutation(N_CELLS)[:25]
+    experiment = read(pair(lambda data: data[:28].copy(), lambda data: data[order].copy()))
+    shared = [cell for cell in CELLS[:28] if cell in set(np.array(CELLS)[order])]
+    assert experiment.barcodes.tolist() == shared
+    rows = [CELLS.index(cell) for cell in shared]
+    assert (stack(experiment.atac, experiment.rows_atac, size=7) == counts(N_PEAKS, 1)[rows]).all()
+    assert experiment.report == [
+        f"{28 - len(shared)} of 28 RNA cells have no partner: dropped",
+        f"{25 - len(shared)} of 25 ATAC cells have no partner: dropped",
+    ]
+
+
+def test_obs_is_merged_and_conflicts_are_reported(pair):
+    def rna(data):
+        data.obs["type"] = pd.Categorical(["a", "b", "c"] * 10)
+        data.obs["depth"] = np.arange(N_CELLS)
+        return data[data.obs["type"] != "c"].copy()
+
+    def atac(data):
+        data.obs["type"] = pd.Categorical(["a", "b", "c"] * 10, categories=["c", "b", "a", "never"])
+        data.obs["depth"] = np.arange(N_CELLS) + (np.arange(N_CELLS) == 4)
+        data.obs["site"] = pd.Categorical(["s1", "s1", "s2"] * 10)
+        return data
+
+    experiment = read(pair(rna, atac))
+    assert experiment.obs["type"].cat.categories.tolist() == ["a", "b"]
+    assert experiment.obs["site"].cat.categories.tolist() == ["s1"]
+    assert experiment.obs.index.equals(experiment.barcodes)
+    assert experiment.report == [
+        "10 of 30 ATAC cells have no partner: dropped",
+        "obs column 'depth' differs from the ATAC file's in 1 of 20 cells: the first is kept",
+    ]
+
+
+@pytest.mark.parametrize("names", [("rna", "atac"), ("gex", "peaks")])
+def test_h5mu(tmp_path, names):
+    rna, atac = modality(GENES, genome="hg38"), modality(PEAKS, seed=1)
+    rna.obs["type"] = "a"
+    with md.set_options(pull_on_update=False):
+        data = md.MuData({names[0]: rna, names[1]: atac[::-1].copy()})
+        data.obs["donor"] = pd.Series([f"d{i}" for i in range(N_CELLS)], index=CELLS)
+        data.obs["rna:type"] = "copy"
+        data.write(tmp_path / "both.h5mu")
+    experiment = read([tmp_path / "both.h5mu"])
+    assert experiment.rna.matrix == f"mod/{names[0]}/X"
+    assert experiment.rna.genome == "hg38"
+    assert sorted(experiment.obs.columns) == ["donor", "type"]
+    assert experiment.obs["donor"].tolist() == [f"d{i}" for i in range(N_CELLS)]
+    assert (stack(experiment.atac, experiment.rows_atac) == counts(N_PEAKS, 1)).all()
+
+
+def test_h5mu_says_which_modalities_there_are(tmp_path):
+    with md.set_options(pull_on_update=False):
+        md.MuData({"rna": modality(GENES), "prot": modality(PEAKS)}).write(tmp_path / "both.h5mu")
+    with pytest.raises(
+        InputError, match=r"both\.h5mu has 0 modalities that are ATAC \(it has: prot, rna\)\. Name"
+    ):
+        read([tmp_path / "both.h5mu"])
+
+
+def add_layer(data):
+    data.layers["counts"] = data.X.copy()
+    data.X = data.X * 0.5
+    return data
+
+
+def test_layers(pair):
+    paths = pair(add_layer, add_layer)
+    experiment = read(paths, layer="counts")
+    assert (stack(experiment.rna, experiment.rows_rna) == counts(N_GENES)).all()
+    with pytest.raises(InputError, match=r"not counts.*--layer \(layers here: counts\)"):
+        read(paths)
+    with pytest.raises(
+        InputError, match=r"rna\.h5ad has no layer 'raw' for RNA \(layers here: counts\)\. Pass one"
+    ):
+        read(paths, layer="raw")
+
+
+def test_layer_of_one_modality_only(pair):
+    paths = pair(add_layer)
+    with pytest.raises(
+        InputError, match=r"atac\.h5ad has no layer 'counts' for ATAC .* --layer rna:counts if"
+    ):
+        read(paths, layer="counts")
+    experiment = read(paths, layer="rna:counts")
+    assert (experiment.rna.matrix, experiment.atac.matrix) == ("layers/counts", "X")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (
+            [0.69, 1.1],
+            r"values of X in rna\.h5ad are not counts: 2 of 203 non-zeros .*0\.69, 1\.1\), maximum .*log-normalised",
+        ),
+        ([50.5], r"maximum 50\.5\. This looks normalised"),
+        ([-2.0], r"are negative \(for example -2\)\. This looks scaled\. Pass raw counts"),
+        ([np.nan], r"1 of [0-9]+ values are NaN or infinite"),
+        ([np.inf], r"1 of [0-9]+ values are NaN or infinite"),
+        ([3e9], r"the maximum is 3e\+09, more than an int32 holds"),
+    ],
+)
+def test_what_is_no_count_is_measured(pair, values, told):
+    with pytest.raises(InputError, match=told):
+        read(pair(with_values(values)))
+
+
+def test_bad_cells_outside_the_sample_are_found_while_streaming(pair, monkeypatch):
+    monkeypatch.setattr("scweave.generators.read._SAMPLE", 2)
+    experiment = read(pair(with_values([0.5])))
+    with pytest.raises(InputError, match=r"values of X in rna\.h5ad are not counts"):
+        list(experiment.rna.chunks(experiment.rows_rna, size=4))
+
+
+def named(features):
+    def change(data):
+        data.var_names = features
+        return data
+
+    return change
+
+
+def typed(kind):
+    def change(data):
+        data.var_names = [f"f{i}" for i in range(data.n_vars)]
+        data.var["feature_types"] = kind
+        return data
+
+    return change
+
+
+def test_feature_types_tell_the_modalities_apart(pair):
+    experiment = read(pair(typed("Gene Expression"), typed("Peaks")))
+    assert (experiment.rna.path.name, experiment.atac.path.name) == ("rna.h5ad", "atac.h5ad")
+
+
+def test_two_of_one_kind_are_refused(pair):
+    told = (
+        r"cannot tell which file is RNA .*rna\.h5ad: rna, features GENE0.*atac\.h5ad: rna.*Pass one of each"
+    )
+    with pytest.raises(InputError, match=told):
+        read(pair(change_atac=named([f"g{i}" for i in range(N_PEAKS)])))
+
+
+def test_both_in_one_matrix_is_refused(pair):
+    with pytest.raises(InputError, match=r"rna\.h5ad holds genes and peaks in one matrix\. Split it"):
+        read(pair(typed(["Peaks", "Gene Expression"] * (N_GENES // 2))))
+
+
+def renamed(names):
+    def change(data):
+        data.obs_names = names
+        return data
+
+    return change
+
+
+def test_no_shared_barcode_shows_both(pair):
+    told = r"no barcode is in both .*RNA: cell0, cell1 …; ATAC: x0, x1 …\)\. Rename"
+    with pytest.raises(InputError, match=told):
+        read(pair(change_atac=renamed([f"x{i}" for i in range(N_CELLS)])))
+
+
+@pytest.mark.filterwarnings("ignore:Observation names are not unique")
+def test_repeated_barcodes_are_named(pair):
+    told = r"1 of 30 ATAC barcodes in atac\.h5ad repeat another \(cell0\)\. Make them unique"
+    with pytest.raises(InputError, match=told):
+        read(pair(change_atac=renamed(["cell0", *CELLS[:-1]])))
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+def test_repeated_genes_need_ids(pair):
+    repeated = named(["GENE1", *GENES[1:]])
+    with pytest.raises(
+        InputError, match=r"1 of 12 gene names in rna\.h5ad repeat another \(GENE1\)\. Make.*gene_ids"
+    ):
+        read(pair(repeated))
+
+    def with_ids(data):
+        data.var["gene_ids"] = [f"ENSG{i}" for i in range(N_GENES)]
+        return repeated(data)
+
+    assert read(pair(with_ids)).report == [
+        "1 of 12 gene names in rna.h5ad repeat another (GENE1); var['gene_ids'] tells them apart"
+    ]
+
+
+@pytest.mark.parametrize(("other", "agrees"), [("hg38", True), ("GRCh38", True), ("mm10", False)])
+def test_genomes_must_agree(pair, other, agrees):
+    def of(genome):
+        return lambda data: ad.AnnData(data.X, data.obs, data.var, uns={"genome": genome})
+
+    paths = pair(of("hg38"), of(other))
+    if agrees:
+        assert read(paths).atac.genome == other
+    else:
+        with pytest.raises(
+            InputError, match=r"uns\['genome'\] is hg38 in rna\.h5ad \(RNA\) but mm10 in atac\.h5ad"
+        ):
+            read(paths)
+
+
+def test_missing_file_and_folder_are_told(pair, tmp_path):
+    paths = pair()
+    with pytest.raises(InputError, match=r"none\.h5ad does not exist\. Pass"):
+        read([paths[0], tmp_path / "none.h5ad"])
+    with pytest.raises(InputError, match=r"is a folder\. Pass"):
+        read([paths[0], tmp_path])
+
+
+def test_one_h5ad_or_nothing_is_told(pair):
+    with pytest.raises(InputError, match=r"input is rna\.h5ad \(h5ad\)\. Pass one \.h5mu, or"):
+        read(pair()[:1])
+    with pytest.raises(InputError, match=r"input is nothing\. Pass"):
+        read([])
+
+
+def test_truncated_and_foreign_files_are_told(pair):
+    paths = pair()
+    whole = paths[1].read_bytes()
+    paths[1].write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"atac\.h5ad cannot be opened as HDF5 .*truncated"):
+        read(paths)
+    paths[1].write_text("barcode,count\n")
+    with pytest.raises(InputError, match=r"atac\.h5ad cannot be opened as HDF5 .*no \.h5ad/\.h5mu"):
+        read(paths)
+    with h5py.File(paths[1], "w") as file:
+        file["matrix"] = 1
+    with pytest.raises(InputError, match=r"atac\.h5ad is HDF5 but no AnnData: it has matrix"):
+        read(paths)
+
+
+def edit(path, change):
+    with h5py.File(path, "r+") as file:
+        change(file)
+
+
+def replace_indices(file):
+    file["X/indices"][:] = 10_000
+
+
+def shorten_data(file):
+    values = file["X/data"][:10]
+    del file["X/data"]
+    file["X/data"] = values
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda file: file.__delitem__("X"),
+            r"atac\.h5ad has no matrix X \(layers here: none\)\. Name the layer",
+        ),
+        (
+            lambda file: file["X"].attrs.__setitem__("encoding-type", "odd"),
+            r"X in atac\.h5ad is stored as 'odd'",
+        ),
+        (
+            lambda file: file["X"].attrs.__setitem__("shape", [3, 3]),
+            r"X in atac\.h5ad has shape \(3, 3\).*\(30, 20\)",
+        ),
+        (lambda file: file.__delitem__("X/indices"), r"X in atac\.h5ad cannot be read"),
+        (lambda file: file["var"].attrs.__delitem__("_index"), r"var in atac\.h5ad cannot be read"),
+        (replace_indices, r"X in atac\.h5ad cannot be read \(column indices exceed"),
+        (shorten_data, r"X in atac\.h5ad cannot be read \(row pointers run"),
+    ],
+)
+def test_damaged_content_is_told(pair, change, told):
+    paths = pair()
+    edit(paths[1], change)
+    with pytest.raises(InputError, match=told):
+        read(paths)
+
+
+def test_real_pair_is_matched_whatever_the_order(shared_data):
+    paths = [shared_data / f"snareseq_mouse_cortex_{name}.h5ad" for name in ("atac", "rna")]
+    experiment = read(paths)
+    assert len(experiment.barcodes) == 10_309
+    assert experiment.rna.var.shape[0] == 1_677
+    assert experiment.obs["cell_type"].nunique() == 23
+    assert experiment.rna.genome == "mm10"
+    rows = experiment.rows_atac[[5000, 3, 9999]]
+    expected = ad.read_h5ad(paths[0])[experiment.barcodes[[5000, 3, 9999]]].X.toarray()
+    assert (stack(experiment.atac, rows) == expected).all()
+
+
+def test_real_pair_with_shuffled_cells_is_matched_by_name(shared_data, tmp_path):
+    rna, atac = (ad.read_h5ad(shared_data / f"bmmc_starterA_{name}.h5ad") for name in ("rna", "atac"))
+    order = np.random.default_rng(0).permutation(500)[:400]
+    atac[order].copy().write_h5ad(tmp_path / "atac.h5ad")
+    shutil.copy(shared_data / "bmmc_starterA_rna.h5ad", tmp_path / "rna.h5ad")
+    experiment = read([tmp_path / "rna.h5ad", tmp_path / "atac.h5ad"])
+    assert experiment.barcodes.tolist() == [
+        name for name in rna.obs_names if name in set(atac.obs_names[order])
+    ]
+    assert (stack(experiment.atac, experiment.rows_atac, 64) == atac[experiment.barcodes].X.toarray()).all()
+    assert experiment.report[0] == "100 of 500 RNA cells have no partner: dropped"
+
+
+def test_real_log_normalised_data_are_refused(shared_data):
+    told = r"values of X in scicar_a549_rna\.h5ad are not counts: 100 % .*This looks log-normalised\. Pass raw counts"
+    with pytest.raises(InputError, match=told):
+        read([shared_data / f"scicar_a549_{name}.h5ad" for name in ("rna", "atac")])
