@@ -6,15 +6,10 @@ blocks are contiguous and a vector of pointers describes them all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-
-Rows = Callable[[Tensor], Tensor]  # node positions (n,) -> their vectors (n, d)
-
-_TILE = 1 << 22  # scores held at a time
-
 
 def block_pointers(graph: Tensor, chrom: Tensor, n_graphs: int, n_chrom: int) -> Tensor:
     """Return where each (graph, chromosome) block begins.
@@ -63,52 +58,21 @@ def segment_softmax(scores: Tensor, segment: Tensor, n_segments: int) -> Tensor:
     return weights / segment_sum(weights, segment, n_segments)[segment]
 
 
-@torch.no_grad()
-def block_topk(query: Rows, key: Rows, query_ptr: Tensor, key_ptr: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Find each query's ``k`` largest dot products with the keys of its own block.
+def like_sized(queries: Tensor, keys: Tensor, *, tile: int) -> Iterator[tuple[Tensor, int, int]]:
+    """Group blocks of like size, so that each group can be padded to one dense tile.
 
     Parameters
     ----------
-    query, key
-        Functions from node positions to vectors (n, d); only a tile of vectors exists at a time.
-    query_ptr, key_ptr
-        (blocks + 1,) pointers into the queries and the keys.
-    k
-        How many.
+    queries, keys
+        (blocks,) sizes; blocks that lack either are left out.
+    tile
+        Largest number of padded query-key pairs a group.
 
-    Returns
-    -------
-    scores : (queries, k)
-        Descending; ``-inf`` where a block has fewer than ``k`` keys.
-    keys : (queries, k) int64
-        Positions of the keys, -1 where there is none. Ties go to the lower position.
-
-    Notes
-    -----
-    Blocks of like size are padded together, so the work is a few batched matrix products however
-    many blocks there are; the cost is Σ queries × keys over blocks.
+    Yields
+    ------
+    blocks : (group,) int64
+    width, depth : padded numbers of queries and keys
     """
-    n_queries = int(query_ptr[-1])
-    probe = query(query_ptr.new_zeros(min(1, n_queries)))
-    scores = probe.new_full((n_queries, k), -torch.inf)
-    keys = query_ptr.new_full((n_queries, k), -1)
-    for blocks, width, depth in _like_sized(query_ptr.diff(), key_ptr.diff()):
-        q_at, q_here = _padded(query_ptr[blocks], query_ptr.diff()[blocks], width)
-        k_at, k_here = _padded(key_ptr[blocks], key_ptr.diff()[blocks], depth)
-        shape = (len(blocks), width, -1)
-        tile = query(q_at.flatten()).view(shape) @ key(k_at.flatten()).view(len(blocks), depth, -1).mT
-        tile.masked_fill_(~k_here[:, None, :], -torch.inf)
-        best, where = _stable_topk(tile, min(k, depth))
-        rows = q_at[q_here]
-        found = k_at.gather(1, where.flatten(1)).view(where.shape)[q_here]
-        best = best[q_here]
-        scores[rows, : best.shape[1]] = best
-        keys[rows, : best.shape[1]] = torch.where(best == -torch.inf, -1, found)
-    return scores, keys
-
-
-def _like_sized(queries: Tensor, keys: Tensor) -> Iterator[tuple[Tensor, int, int]]:
-    """Group the blocks that have both queries and keys by rounded size, at most a tile of scores a group."""
     alive = ((queries > 0) & (keys > 0)).nonzero().squeeze(1)
     if not len(alive):
         return
@@ -117,8 +81,15 @@ def _like_sized(queries: Tensor, keys: Tensor) -> Iterator[tuple[Tensor, int, in
     order = torch.argsort(group, stable=True)
     members = alive[order].split(torch.bincount(group).tolist())
     for (width, depth), blocks in zip(sizes.tolist(), members, strict=True):
-        for part in blocks.split(max(1, _TILE // (width * depth))):
+        for part in blocks.split(max(1, tile // (width * depth))):
             yield part, min(width, int(queries[part].max())), min(depth, int(keys[part].max()))
+
+
+def padded(starts: Tensor, counts: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Return positions (blocks, width), clamped into each block, and which of them are real."""
+    step = torch.arange(width, device=starts.device)
+    here = step < counts[:, None]
+    return starts[:, None] + torch.minimum(step, counts[:, None] - 1), here
 
 
 def _round_up(sizes: Tensor) -> Tensor:
@@ -127,14 +98,7 @@ def _round_up(sizes: Tensor) -> Tensor:
     return torch.where(sizes <= 0.75 * power, 0.75 * power, power).ceil().long()
 
 
-def _padded(starts: Tensor, counts: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Return positions (blocks, width), clamped into each block, and which of them are real."""
-    step = torch.arange(width, device=starts.device)
-    here = step < counts[:, None]
-    return starts[:, None] + torch.minimum(step, counts[:, None] - 1), here
-
-
-def _stable_topk(tile: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def stable_topk(tile: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Top k along the last dimension, ties to the lower index (``torch.topk`` alone promises no order)."""
     best, where = tile.topk(min(k + 1, tile.shape[-1]), dim=-1)
     if best.shape[-1] <= k:

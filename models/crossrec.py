@@ -12,7 +12,6 @@ from torch_geometric.data import Batch
 
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.schema import ACCESSIBILITY, CELL, EXPRESSION, GENE, ID, MATCH, PEAK
-from ..graphs.segments import block_pointers
 from .layers.link_counts import link_counts
 from .layers.node_features import NodeFeatures, Nodes
 from .layers.threshold_attention import threshold_weights
@@ -157,18 +156,26 @@ class CrossRec(nn.Module):
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the training loss of a batch and its parts: ``loss``, ``matching``, ``translation``."""
-        config = self.config
+        return self.losses(batch, *self.outputs(batch))
+
+    def outputs(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return logits (graphs, 2), and counts (matches, genes) unless translation is off or nothing matches."""
+        positive = batch[CELL][MATCH] > 0
+        translates = self.config.alpha > 0 and bool(positive.any())
+        return self(batch).logits, self.translate(batch, positive) if translates else None
+
+    def losses(self, batch: Batch, logits: Tensor, counts: Tensor | None) -> dict[str, Tensor]:
+        """Return the loss of `outputs` and its parts."""
         match = batch[CELL][MATCH]
-        matching = F.cross_entropy(self(batch).logits, match.long())
-        if config.alpha == 0 or not bool(match.any()):
+        matching = F.cross_entropy(logits, match.long())
+        if counts is None:
             return {"loss": matching, "matching": matching, "translation": matching.new_zeros(())}
-        positive = match > 0
-        target = self.expression(batch, positive)
-        if config.target == "binary":
+        target = self.expression(batch, match > 0)
+        if self.config.target == "binary":
             target = (target > 0).to(target.dtype)
-        translation = F.mse_loss(self.switch(self.translate(batch, positive)), target)
-        alpha = config.alpha
-        if config.adaptive_alpha:
+        translation = F.mse_loss(self.switch(counts), target)
+        alpha = self.config.alpha
+        if self.config.adaptive_alpha:
             alpha *= 0.1 * float(matching.detach() / translation.detach().clamp_min(1e-12))
         return {"loss": matching + alpha * translation, "matching": matching, "translation": translation}
 
@@ -237,22 +244,16 @@ class CrossRec(nn.Module):
     def _weights(self, genes: Nodes, peaks: Nodes) -> list[tuple[Tensor, Tensor]]:
         """Return attention weights (genes, top) and the peaks they belong to, for each head."""
         query, key = genes.project(self.query), peaks.project(self.key)
-        gene_ptr, peak_ptr = self._blocks(genes, self.gene_features), self._blocks(peaks, self.peak_features)
-        beside = (peaks.counts.repeat_interleave(self.gene_features.n_chrom + 1) - peak_ptr.diff()).repeat_interleave(
-            gene_ptr.diff()
-        )
-        width = self.config.width // self.config.heads
+        config, kinds = self.config, self.gene_features.n_chrom + 1
+        elsewhere = peaks.counts.repeat_interleave(kinds) - peaks.blocks.nodes.diff()
+        beside = elsewhere.repeat_interleave(genes.blocks.nodes.diff())
+        width = config.width // config.heads
         found = []
-        for begin in range(0, self.config.width, width):
+        for begin in range(0, config.width, width):
             q, k = query.part(begin, begin + width), key.part(begin, begin + width)
-            scores, keys = top_scores(q, k, gene_ptr, peak_ptr, self.config.top)
-            found.append(
-                (threshold_weights(scores, beside, threshold=self.config.threshold, top=self.config.top), keys)
-            )
+            scores, keys = top_scores(q, k, genes.blocks, peaks.blocks, config.top)
+            found.append((threshold_weights(scores, beside, threshold=config.threshold, top=config.top), keys))
         return found
-
-    def _blocks(self, nodes: Nodes, features: NodeFeatures) -> Tensor:
-        return block_pointers(nodes.cell, features.chrom[nodes.ids], len(nodes.counts), features.n_chrom)
 
     def _messages(self, genes: Nodes, peaks: Nodes) -> tuple[Tensor, Tensor]:
         """Return the mean message that genes get from peaks, and peaks from genes, (graphs, width) each."""

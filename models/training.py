@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 import lightning as L
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file
 from torch import Tensor
 from torch_geometric.data import Batch
@@ -111,13 +112,13 @@ class CrossRecTraining(L.LightningModule):
     def validation_step(self, batch: Batch, _: int) -> None:
         """Measure losses, accuracy and translation error; their difference is the score."""
         match = batch[CELL][MATCH]
-        right = (self.model(batch).logits.argmax(1) == match).float().mean()
-        self._log("validation", {**self.model.loss(batch), "accuracy": right}, batch)
-        positive = match > 0
-        if bool(positive.any()):
-            on = self.model.switch(self.model.translate(batch, positive))
-            error = (on - (self.model.expression(batch, positive) > 0).float()).abs().mean()
-            self.log("validation_mae", error, on_epoch=True, batch_size=int(positive.sum()))
+        logits, counts = self.model.outputs(batch)
+        right = (logits.argmax(1) == match).float().mean()
+        self._log("validation", {**self.model.losses(batch, logits, counts), "accuracy": right}, batch)
+        if counts is not None:
+            expressed = (self.model.expression(batch, match > 0) > 0).float()
+            error = (self.model.switch(counts) - expressed).abs().mean()
+            self.log("validation_mae", error, on_epoch=True, batch_size=len(counts))
 
     def on_validation_epoch_end(self) -> None:
         """Log the score: accuracy - MAE, as published."""
@@ -131,7 +132,7 @@ class CrossRecTraining(L.LightningModule):
 
 
 class RunKeeper(Callback):
-    """After each epoch: history, best weights, and the state to resume from.
+    """After each epoch: history, best weights, early stop, and the state to resume from.
 
     Parameters
     ----------
@@ -139,24 +140,32 @@ class RunKeeper(Callback):
         Folder of the run.
     graphs
         Training graphs, whose feature tables go into the checkpoint.
-    stopper
-        Early stopping, whose patience is part of the state.
+    patience
+        Epochs without a better score before training stops.
+    state
+        What an interrupted run had saved.
     """
 
-    def __init__(self, run: Path, graphs: MultiomeGraphs, stopper: EarlyStopping) -> None:
-        self.run, self.graphs, self.stopper = run, graphs, stopper
-        self.history: list[dict[str, float]] = []
-        self.best = -float("inf")
+    def __init__(self, run: Path, graphs: MultiomeGraphs, patience: int, state: dict[str, Any] | None) -> None:
+        self.run, self.graphs, self.patience = run, graphs, patience
+        state = state or {"history": [], "best": None, "waited": 0}
+        self.history: list[dict[str, float]] = state["history"]
+        self.best: float | None = state["best"]
+        self.waited: int = state["waited"]
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Write what the epoch brought."""
         assert isinstance(module, CrossRecTraining)
         row = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        if not math.isfinite(row["train_loss"]):
+            raise InputError(f"the loss of epoch {module.epoch + 1} is not finite. Lower --lr and train anew.")
         self.history.append({"epoch": module.epoch, **row})
         pd.DataFrame(self.history).to_csv(self.run / "history.csv", index=False)
-        if row[_SCORE] > self.best:
-            self.best = row[_SCORE]
+        self.waited += 1
+        if self.best is None or row[_SCORE] > self.best:
+            self.best, self.waited = row[_SCORE], 0
             save_model(self.run, module.model, self.graphs)
+        trainer.should_stop = self.waited >= self.patience
         self._save_state(trainer, module)
 
     def _save_state(self, trainer: L.Trainer, module: CrossRecTraining) -> None:
@@ -168,27 +177,11 @@ class RunKeeper(Callback):
         folder.mkdir(exist_ok=True)
         # The numbered tensors come first: the small file that names them decides what is valid.
         save_tensors(folder / f"epoch-{module.epoch}.safetensors", tensors)
-        stopped = {name: float(value) for name, value in self.stopper.state_dict().items()}
-        write_json(
-            folder / "state.json",
-            {
-                "epoch": module.epoch,
-                "best": self.best,
-                "stopper": stopped,
-                "stopped": bool(trainer.should_stop),
-                "history": self.history,
-            },
-        )
+        state = {"epoch": module.epoch, "best": self.best, "waited": self.waited, "history": self.history}
+        write_json(folder / "state.json", state)
         for old in folder.glob("epoch-*.safetensors"):
             if old.stem != f"epoch-{module.epoch}":
                 old.unlink()
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up history, best score and patience from a saved state."""
-        self.history, self.best = state["history"], state["best"]
-        stopped = dict(state["stopper"])
-        stopped["best_score"] = torch.tensor(stopped["best_score"])
-        self.stopper.load_state_dict({**self.stopper.state_dict(), **stopped})
 
 
 class OverallBar(Callback):
@@ -252,16 +245,14 @@ def fit(
     model = CrossRec.from_graphs(train, config)
     state = _read_state(run) if resume else None
     done = 0 if state is None else state["epoch"] + 1
-    stopper = EarlyStopping(_SCORE, patience=options.patience, mode="max", check_on_train_epoch_end=True)
-    keeper = RunKeeper(run, train, stopper)
+    keeper = RunKeeper(run, train, options.patience, state)
     module = CrossRecTraining(model, options, first_epoch=done)
-    callbacks: list[Callback] = [stopper, keeper]
+    callbacks: list[Callback] = [keeper]
     if state is not None:
-        keeper.restore(state)
         callbacks.append(_Restore(run / STATE / f"epoch-{state['epoch']}.safetensors"))
     if progress:
         callbacks.append(OverallBar(options.epochs, done))
-    if done < options.epochs and not (state and state["stopped"]):
+    if done < options.epochs and keeper.waited < options.patience:
         with _quiet_lightning():
             trainer = _trainer(options, options.epochs - done, callbacks)
             shuffled = GraphLoader(train, options.batch_size, shuffle=True, seed=options.seed, cis=False)
@@ -328,6 +319,7 @@ def _quiet_lightning() -> Iterator[None]:
     logger.setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
         warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
         try:
             yield

@@ -74,11 +74,10 @@ def _tiles(n_peaks: int, n_genes: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _add_by_cell(counts: Tensor, passed: Tensor, cell: Tensor) -> None:
-    """Add the rows (peaks) of a tile to their cells' counts (cells, genes)."""
-    if int(cell[0]) == int(cell[-1]):
-        counts[cell[0]] += passed.sum(0)
-    else:
-        counts.index_add_(0, cell, passed.to(counts.dtype))
+    """Add the rows (peaks) of a tile to the counts (cells, genes) of their cells, which are neighbours."""
+    cells = torch.arange(int(cell[0]), int(cell[-1]) + 1, device=cell.device)
+    member = (cells[:, None] == cell).to(counts.dtype)  # (cells of the tile, peaks)
+    counts[cells[0] : cells[-1] + 1].addmm_(member, passed.to(counts.dtype))
 
 
 def _of_cell(grad: Tensor, cell: Tensor) -> Tensor:

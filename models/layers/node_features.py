@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...graphs.segments import unique_ids
-from .top_scores import ScaledRows
+from ...graphs.segments import block_pointers, unique_ids
+from .block_topk import Blocks
+from .scaled_rows import ScaledRows
 
 # A, C, G, T, N as numbers, in the order of the stored codes; the published model reads DNA so.
 _ORDINAL_DNA = (0.25, 1.0, 0.75, 0.5, 0.0)
@@ -84,9 +85,13 @@ class NodeFeatures(nn.Module):
             (graphs + 1,) pointers.
         """
         unique, position = unique_ids(ids, len(self.chrom))
-        return Nodes(
-            ids, self.embedding(unique), self.static(unique), position, values.to(self.ordinals.dtype), cell, ptr
+        one = torch.zeros_like(unique)
+        blocks = Blocks(
+            block_pointers(cell, self.chrom[ids], len(ptr) - 1, self.n_chrom),
+            block_pointers(one, self.chrom[unique], 1, self.n_chrom),
         )
+        values = values.to(self.ordinals.dtype)
+        return Nodes(ids, self.embedding(unique), self.static(unique), position, values, cell, ptr, blocks)
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,8 @@ class Nodes:
         (distinct ids, …): trained and fixed features.
     ptr
         (graphs + 1,) pointers.
+    blocks
+        Where the nodes of each graph and chromosome lie.
     """
 
     ids: Tensor
@@ -110,6 +117,7 @@ class Nodes:
     values: Tensor
     cell: Tensor
     ptr: Tensor
+    blocks: Blocks
 
     def project(self, layer: nn.Linear) -> ScaledRows:
         """Apply a linear map to every node's features, at the cost of the distinct ids."""

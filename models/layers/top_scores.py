@@ -2,61 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...graphs.segments import block_topk
-
-
-@dataclass(frozen=True)
-class ScaledRows:
-    """Vectors that share a base: node i has ``base[unique[i]] + scale[i] · direction``.
-
-    Node features differ between cells by one scalar only (the count), so every gene and peak is
-    projected once a step, and this is all that a node's query or key needs.
-
-    Attributes
-    ----------
-    base
-        (unique ids, d).
-    direction
-        (d,).
-    unique
-        (nodes,) int64 into ``base``.
-    scale
-        (nodes,).
-    """
-
-    base: Tensor
-    direction: Tensor
-    unique: Tensor
-    scale: Tensor
-
-    def __call__(self, nodes: Tensor) -> Tensor:
-        """Return the vectors of some nodes, (n, d)."""
-        return self.base[self.unique[nodes]].addcmul_(self.scale[nodes, None], self.direction)
-
-    def part(self, begin: int, end: int) -> ScaledRows:
-        """Return the columns ``begin:end`` (one attention head)."""
-        return ScaledRows(
-            self.base[:, begin:end].contiguous(), self.direction[begin:end].contiguous(), self.unique, self.scale
-        )
-
-    def of(self, nodes: Tensor) -> ScaledRows:
-        """Return the same for some nodes only, (n,) positions or mask."""
-        return ScaledRows(self.base, self.direction, self.unique[nodes], self.scale[nodes])
-
-    def all(self) -> Tensor:
-        """Return the vectors of all nodes, (nodes, d); differentiable."""
-        return F.embedding(self.unique, self.base) + self.scale[:, None] * self.direction
+from .block_topk import Blocks, block_topk
+from .scaled_rows import ScaledRows
 
 
 def top_scores(
-    query: ScaledRows, key: ScaledRows, query_ptr: Tensor, key_ptr: Tensor, k: int
+    query: ScaledRows, key: ScaledRows, queries: Blocks, keys: Blocks, k: int
 ) -> tuple[Tensor, Tensor]:
     """Score queries against the keys of their block and keep the best ``k`` of each.
 
@@ -64,8 +21,8 @@ def top_scores(
     ----------
     query, key
         Vectors of the nodes, (queries, d) and (keys, d).
-    query_ptr, key_ptr
-        (blocks + 1,) pointers.
+    queries, keys
+        Their blocks.
     k
         Scores to keep.
 
@@ -76,10 +33,10 @@ def top_scores(
     keys : (queries, k) int64
         Positions of the keys, -1 where there is none.
     """
-    scores, keys = _TopScores.apply(
-        query.base, query.direction, key.base, key.direction, query, key, query_ptr, key_ptr, k
+    scores, found = _TopScores.apply(
+        query.base, query.direction, key.base, key.direction, query, key, queries, keys, k
     )
-    return scores, keys
+    return scores, found
 
 
 class _TopScores(torch.autograd.Function):
@@ -92,23 +49,23 @@ class _TopScores(torch.autograd.Function):
         k_direction: Tensor,
         query: ScaledRows,
         key: ScaledRows,
-        query_ptr: Tensor,
-        key_ptr: Tensor,
+        queries: Blocks,
+        keys: Blocks,
         k: int,
     ) -> tuple[Tensor, Tensor]:
-        scores, keys = block_topk(query, key, query_ptr, key_ptr, k)
+        scores, found = block_topk(query, key, queries, keys, k)
         ctx.save_for_backward(
-            q_base, q_direction, k_base, k_direction, query.unique, query.scale, key.unique, key.scale, keys
+            q_base, q_direction, k_base, k_direction, query.unique, query.scale, key.unique, key.scale, found
         )
-        ctx.mark_non_differentiable(keys)
-        return scores, keys
+        ctx.mark_non_differentiable(found)
+        return scores, found
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        qb, qd, kb, kd, q_unique, q_scale, k_unique, k_scale, keys = ctx.saved_tensors
+        qb, qd, kb, kd, q_unique, q_scale, k_unique, k_scale, found = ctx.saved_tensors
         query, key = ScaledRows(qb, qd, q_unique, q_scale), ScaledRows(kb, kd, k_unique, k_scale)
-        row, column = ((keys >= 0) & (grad != 0)).nonzero(as_tuple=True)
-        peak, weight = keys[row, column], grad[row, column]
+        row, column = ((found >= 0) & (grad != 0)).nonzero(as_tuple=True)
+        peak, weight = found[row, column], grad[row, column]
         d_query = _weighted_rows(row, peak, weight, key, len(q_unique))
         order = torch.argsort(peak, stable=True)
         d_key = _weighted_rows(peak[order], row[order], weight[order], query, len(k_unique))

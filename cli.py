@@ -1,0 +1,314 @@
+"""The `scweave` command: one thin function a subcommand; heavy imports happen when work starts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+app = typer.Typer(
+    help="Cell-peak-gene graphs of single-cell multiome data, and the models that read them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable line.")]
+Seed = Annotated[int, typer.Option(help="Decides every random choice.")]
+Debug = Annotated[bool, typer.Option(help="Show the traceback of an error (may stand anywhere).")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+
+
+def _example(text: str) -> str:
+    return f"**Example:** `{text}`"
+
+
+@app.callback()
+def _options(debug: Debug = False) -> None:
+    """Cell-peak-gene graphs of single-cell multiome data, and the models that read them."""
+    del debug  # taken from the arguments before they are parsed, so that it may stand anywhere
+
+
+@app.command(epilog=_example("scweave demo --out runs/demo"))
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to create.")] = Path("runs/demo"),
+    cells: Annotated[int, typer.Option(min=1, help="Simulated cells.")] = 2000,
+    genes: Annotated[int, typer.Option(min=1, help="Simulated genes.")] = 500,
+    peaks: Annotated[int, typer.Option(min=1, help="Simulated peaks.")] = 5000,
+    epochs: Annotated[int, typer.Option(min=1, help="Training epochs.")] = 20,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the main job on a simulated experiment: simulate, build, train, evaluate, map."""
+    import time
+
+    from .generators.build import BuildOptions
+    from .generators.build import build as make
+    from .generators.simulate import simulate as write
+    from .interpret.maps import write_maps
+    from .train import Job, create_folder, run
+
+    start, show = time.monotonic(), not quiet
+    create_folder(out)
+    files = write(out / "simulated.h5mu", cells=cells, genes=genes, peaks=peaks, seed=seed, progress=show)
+    options = BuildOptions(labels="cell_type", seed=seed)
+    make([files.h5mu], out / "dataset", gtf=files.gtf, fasta=files.fasta, options=options, progress=show)
+    job = Job(out / "dataset", out / "run", "crossrec", "published", epochs=epochs, seed=seed)
+    metrics = run(job, progress=show)
+    maps = write_maps(
+        out / "run", out / "dataset", out / "maps", truth=files.links, truth_kind="links", progress=show
+    )
+    summary = {"out": str(out), "seconds": round(time.monotonic() - start, 1), "metrics": metrics, "map": maps}
+    _tell(summary, as_json, lambda: _tell_demo(summary))
+
+
+@app.command(epilog=_example("scweave simulate runs/sim.h5mu --cells 2000 --seed 1"))
+def simulate(
+    out: Annotated[Path, typer.Argument(metavar="OUT.h5mu", help="Also writes OUT.fa, OUT.gtf.gz, OUT.links.parquet.")],
+    cells: Annotated[int, typer.Option(help="Cells.")] = 2000,
+    genes: Annotated[int, typer.Option(help="Genes.")] = 500,
+    peaks: Annotated[int, typer.Option(help="Peaks.")] = 5000,
+    types: Annotated[int, typer.Option(help="Cell types.")] = 8,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a multiome experiment with known regulation: real files, and the truth beside them."""
+    from .generators.simulate import simulate as write
+
+    files = write(out, cells=cells, genes=genes, peaks=peaks, types=types, seed=seed, progress=not quiet)
+    written = {name: str(path) for name, path in vars(files).items()}
+    _tell(written, as_json, lambda: _lines(f"{name:<11}{path}" for name, path in written.items()))
+
+
+@app.command(epilog=_example("scweave build rna.h5ad atac.h5ad --gtf genes.gtf.gz --labels cell_type --out runs/dataset"))
+def build(
+    inputs: Annotated[
+        list[Path] | None, typer.Argument(metavar="INPUT...", help="One .h5mu, or the RNA and the ATAC .h5ad.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Dataset folder to create.")] = None,
+    labels: Annotated[str | None, typer.Option(metavar="COL", help="Column of obs with cell types.")] = None,
+    donor: Annotated[str | None, typer.Option(metavar="COL", help="Column of obs to split by.")] = None,
+    fasta: Annotated[Path | None, typer.Option(help="DNA of the genome, plain or bgzip.")] = None,
+    gtf: Annotated[Path | None, typer.Option(help="Gene annotation, plain or gzip.")] = None,
+    window: Annotated[str, typer.Option(metavar="BP|chromosome", help="Reach of the prior around a TSS.")] = "250000",
+    layer: Annotated[str | None, typer.Option(metavar="NAME", help="Layer that holds the counts; X by default.")] = None,
+    ratio: Annotated[float, typer.Option(help="Negative pairs for each positive.")] = 1.0,
+    min_placed: Annotated[float, typer.Option(help="Smallest share of genes the GTF must name.")] = 0.3,
+    seed: Seed = 0,
+    verify: Annotated[Path | None, typer.Option(metavar="DATASET", help="Check a dataset instead of building.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Turn a paired RNA/ATAC experiment into a graph dataset, or check one with --verify."""
+    from .graphs.errors import InputError
+
+    if verify is not None:
+        from .graphs.store import verify as check
+
+        sizes = check(verify)
+        _tell(sizes, as_json, lambda: _lines([f"{verify} is sound: {_sizes(sizes)}"]))
+        return
+    if not inputs or out is None:
+        raise InputError("nothing to build: pass the input files and --out DATASET, or --verify DATASET.")
+    from .generators.build import BuildOptions
+    from .generators.build import build as make
+
+    options = BuildOptions(
+        labels=labels, donor=donor, window=_window(window), layer=layer, min_placed=min_placed, ratio=ratio, seed=seed
+    )
+    report = make(inputs, out, gtf=gtf, fasta=fasta, options=options, progress=not quiet)
+    _tell(
+        {"dataset": str(report.path), **report.sizes, "notes": report.notes},
+        as_json,
+        lambda: _lines([*report.notes, f"{report.path}: {_sizes(report.sizes)}"]),
+    )
+
+
+@app.command(epilog=_example("scweave train runs/dataset --model crossrec --mode published --out runs/crossrec"))
+def train(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Made by `scweave build`.")],
+    model: Annotated[str, typer.Option(metavar="crossrec", help="Which model.")],
+    out: Annotated[Path, typer.Option(metavar="RUN", help="Folder to create.")],
+    mode: Annotated[str, typer.Option(metavar="published|default", help="The function as published, or corrected.")] = "default",
+    epochs: Annotated[int, typer.Option(help="Epochs at most.")] = 100,
+    batch_size: Annotated[int, typer.Option(help="Pairs a step.")] = 32,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 5e-4,
+    patience: Annotated[int, typer.Option(help="Epochs without improvement before stopping.")] = 10,
+    devices: Annotated[int, typer.Option(help="Devices to train on.")] = 1,
+    precision: Annotated[str, typer.Option(help="As Lightning names it.")] = "32-true",
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Model settings.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model; `python train.py` is the same command."""
+    from .train import Job, run
+
+    job = Job(
+        dataset, out, model, mode, epochs, batch_size, lr, patience, devices, precision, tuple(settings or ()), seed
+    )
+    metrics = run(job, resume=resume, progress=not quiet)
+    _tell(metrics, as_json, lambda: _tell_metrics(metrics, out))
+
+
+@app.command(epilog=_example("scweave evaluate runs/crossrec runs/dataset --out metrics.json"))
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Made by `scweave train`.")],
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Made by `scweave build`.")],
+    out: Annotated[Path, typer.Option(metavar="METRICS.json", help="File to write.")],
+    split: Annotated[str, typer.Option(metavar="train|validation|test", help="Which cells.")] = "test",
+    retrieval_cells: Annotated[int, typer.Option(min=2, help="Cells for retrieval; n² pairs are scored.")] = 200,
+    translation_cells: Annotated[int, typer.Option(min=1, help="Cells for translation.")] = 1000,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a trained model on held-out cells, beside its baselines."""
+    from .train import evaluate_run
+
+    metrics = evaluate_run(
+        run,
+        dataset,
+        out,
+        split=split,
+        retrieval_cells=retrieval_cells,
+        translation_cells=translation_cells,
+        seed=seed,
+        progress=not quiet,
+    )
+    _tell(metrics, as_json, lambda: _tell_metrics(metrics, out))
+
+
+@app.command(name="map", epilog=_example("scweave map runs/crossrec runs/dataset --out runs/maps"))
+def make_map(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Made by `scweave train`.")],
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Made by `scweave build`.")],
+    out: Annotated[Path, typer.Option(metavar="MAPS", help="Folder to create.")],
+    per: Annotated[str, typer.Option(metavar="cell|cell-type", help="One map a cell or a cell type.")] = "cell-type",
+    truth: Annotated[Path | None, typer.Option(metavar="FILE", help="Known links to compare with.")] = None,
+    truth_kind: Annotated[str | None, typer.Option(metavar="links", help="What FILE holds.")] = None,
+    split: Annotated[str | None, typer.Option(metavar="train|validation|test", help="Only these cells.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stream attention out as a regulatory map: which peak goes with which gene, in which cell type."""
+    from .interpret.maps import write_maps
+
+    summary = write_maps(
+        run, dataset, out, per=per, truth=truth, truth_kind=truth_kind, split=split, progress=not quiet
+    )
+    _tell(summary, as_json, lambda: _tell_map(summary, out))
+
+
+def main() -> None:
+    """Run the command; bad input is one line on standard error and exit status 2."""
+    debug = "--debug" in sys.argv
+    sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        raise SystemExit(app(standalone_mode=False))
+    except KeyboardInterrupt:
+        raise SystemExit(_complain("interrupted", 130)) from None
+    except Exception as error:
+        if debug or not (_is_input_error(error) or hasattr(error, "format_message")):
+            raise
+        raise SystemExit(_complain(_one_line(error), 2)) from None
+
+
+def _is_input_error(error: Exception) -> bool:
+    from .graphs.errors import InputError
+
+    return isinstance(error, InputError)
+
+
+def _one_line(error: Exception) -> str:
+    """Return the message of an input or usage error; usage errors point to the help."""
+    if not hasattr(error, "format_message"):
+        return str(error)
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "scweave"
+    return f"{' '.join(error.format_message().split())} See `{command} --help`."
+
+
+def _complain(message: str, status: int) -> int:
+    print(f"scweave: {message}", file=sys.stderr)
+    return status
+
+
+def _window(text: str) -> int | Literal["chromosome"]:
+    from .graphs.errors import InputError
+
+    if text == "chromosome":
+        return "chromosome"
+    if not text.isdigit():
+        raise InputError(f"--window {text}: pass a number of bp, like 250000, or chromosome.")
+    return int(text)
+
+
+def _tell(content: Any, as_json: bool, human: Callable[[], None]) -> None:
+    if as_json:
+        print(json.dumps(content, ensure_ascii=False))
+    else:
+        human()
+
+
+def _lines(lines: Any) -> None:
+    for line in lines:
+        print(line)
+
+
+def _sizes(sizes: dict[str, int]) -> str:
+    return ", ".join(f"{value:,} {name}" for name, value in sizes.items())
+
+
+def _tell_metrics(metrics: dict[str, Any], where: Path) -> None:
+    for task in ("matching", "retrieval", "translation"):
+        rows = {metrics["model"]: metrics[task], **metrics["baselines"][task]}
+        columns = [name for name, value in metrics[task].items() if not isinstance(value, str)]
+        _table(f"{task}, {metrics['split']} cells", columns, rows)
+    print(f"written: {where}")
+
+
+def _table(title: str, columns: list[str], rows: dict[str, dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, header_style="bold")
+    table.add_column("", justify="left")
+    for column in columns:
+        table.add_column(column.replace("precision", "prec"), justify="right")
+    for name, values in rows.items():
+        table.add_row(name, *(_number(values.get(column)) for column in columns))
+    Console().print(table)
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def _tell_map(summary: dict[str, Any], out: Path) -> None:
+    print(_sizes({name: value for name, value in summary.items() if isinstance(value, int)}))
+    if "recovery" in summary:
+        methods = summary["recovery"]["methods"]
+        _table("recovery of known links", list(next(iter(methods.values()))), methods)
+    print(f"written: {out}")
+
+
+def _tell_demo(summary: dict[str, Any]) -> None:
+    out = Path(summary["out"])
+    _tell_metrics(summary["metrics"], out / "run" / "metrics.json")
+    _tell_map(summary["map"], out / "maps")
+    print(f"the demo took {summary['seconds']:.0f} s; look at {out}/run/curves.png and {out}/maps/map.png")
+
+
+if __name__ == "__main__":
+    main()

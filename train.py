@@ -1,0 +1,183 @@
+"""Train any model on any graph dataset: `python train.py DATASET --model crossrec --out RUN`, or `scweave train`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from scweave.graphs.dataset import MultiomeGraphs
+from scweave.graphs.errors import InputError
+from scweave.graphs.schema import Split
+from scweave.models.checkpoint import check_features, load_model, write_json
+from scweave.models.evaluation import evaluate
+from scweave.models.settings import parse_settings
+from scweave.models.training import TrainOptions, fit
+
+_VERSIONS = ("scweave", "torch", "torch-geometric", "lightning", "numpy", "anndata")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run as asked for on the command line."""
+
+    dataset: Path
+    out: Path
+    model: str
+    mode: str = "default"
+    epochs: int = 100
+    batch_size: int = 32
+    lr: float = 5e-4
+    patience: int = 10
+    devices: int = 1
+    precision: str = "32-true"
+    settings: tuple[str, ...] = ()
+    seed: int = 0
+
+    def options(self) -> TrainOptions:
+        """Return what the training loop needs."""
+        return TrainOptions(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            patience=self.patience,
+            devices=self.devices,
+            precision=self.precision,
+            seed=self.seed,
+        )
+
+
+def run(job: Job, *, resume: bool = False, progress: bool = True) -> dict[str, Any]:
+    """Train, then evaluate the best weights on the test cells; everything lands in ``job.out``.
+
+    Parameters
+    ----------
+    job
+        What to train.
+    resume
+        Go on with an interrupted run of the same job; ``epochs`` may be larger than before.
+    progress
+        Show bars.
+
+    Returns
+    -------
+    The content of ``metrics.json``.
+
+    Raises
+    ------
+    InputError
+        Before anything is written: unknown model or setting, a dataset that cannot be trained on, a
+        folder in use.
+    """
+    _check_model(job)
+    config, options = parse_settings(job.settings), job.options()
+    graphs = MultiomeGraphs(job.dataset)
+    for split in get_args(Split):
+        if not len(MultiomeGraphs(job.dataset, view="pairs", split=split)):
+            raise InputError(f"{job.dataset} has no {split} pairs. Build it with more cells.")
+    description = _describe(job, graphs)
+    if resume:
+        _check_same(job.out, description)
+    elif job.out.exists():
+        raise InputError(f"{job.out} exists already. Go on with --resume, or choose another --out.")
+    create_folder(job.out)
+    write_json(job.out / "config.json", description)
+    try:
+        fit(job.dataset, job.out, config, options, resume=resume, progress=progress)
+    except InputError:
+        if not resume:
+            shutil.rmtree(job.out, ignore_errors=True)
+        raise
+    return evaluate_run(job.out, job.dataset, job.out / "metrics.json", seed=job.seed, progress=progress)
+
+
+def evaluate_run(
+    run: Path,
+    dataset: Path,
+    out: Path,
+    *,
+    split: str = "test",
+    retrieval_cells: int = 200,
+    translation_cells: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Evaluate a trained model on one split of a dataset and write the figures as JSON."""
+    loaded, graphs = load_model(run), MultiomeGraphs(dataset)
+    check_features(loaded, graphs)
+    if split not in get_args(Split):
+        raise InputError(f"--split {split}: choose one of {', '.join(get_args(Split))}.")
+    if not out.parent.is_dir():
+        raise InputError(f"cannot write {out}: {out.parent} is no folder. Create it or choose another --out.")
+    metrics = evaluate(
+        loaded.model,
+        graphs,
+        split=split,  # type: ignore[arg-type]
+        retrieval_cells=retrieval_cells,
+        translation_cells=translation_cells,
+        seed=seed,
+        progress=progress,
+    )
+    write_json(out, metrics)
+    return metrics
+
+
+def _check_model(job: Job) -> None:
+    if job.model != "crossrec":
+        raise InputError(f"--model {job.model}: this version has crossrec. Pass --model crossrec.")
+    if job.mode not in ("published", "default"):
+        raise InputError(f"--mode {job.mode}: choose published or default.")
+    if job.mode == "default":
+        raise InputError(
+            "crossrec has its published mode only in this version; the corrected default comes later. "
+            "Pass --mode published."
+        )
+
+
+def _describe(job: Job, graphs: MultiomeGraphs) -> dict[str, Any]:
+    arguments = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(job).items()}
+    return {
+        "arguments": {**arguments, "settings": list(job.settings)},
+        "seed": job.seed,
+        "dataset": {"path": str(job.dataset), "fingerprint": graphs.fingerprint},
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
+        "python": platform.python_version(),
+    }
+
+
+def _check_same(out: Path, description: dict[str, Any]) -> None:
+    """Refuse to resume another job than the one that was interrupted."""
+    file = out / "config.json"
+    if not file.is_file():
+        raise InputError(f"{out} holds no run to resume. Train without --resume.")
+    before = json.loads(file.read_text())
+    free = {"epochs", "out", "dataset"}
+    changed = [
+        f"{name} was {before['arguments'].get(name)} and is {value}"
+        for name, value in description["arguments"].items()
+        if name not in free and before["arguments"].get(name) != value
+    ]
+    if before["dataset"]["fingerprint"] != description["dataset"]["fingerprint"]:
+        changed.append("the dataset is another one")
+    if changed:
+        raise InputError(f"{out} cannot be resumed: {'; '.join(changed)}. Give the arguments of its config.json.")
+
+
+def create_folder(out: Path) -> None:
+    """Make a folder for results, or say why it cannot be made."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}. Choose another --out.") from error
+
+
+if __name__ == "__main__":
+    from scweave.cli import main
+
+    sys.argv.insert(1, "train")
+    main()
