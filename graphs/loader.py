@@ -75,6 +75,8 @@ class GraphLoader(DataLoader):  # type: ignore[type-arg]
             batch_size=batch_size,
             sampler=EpochSampler(len(graphs), shuffle=shuffle, seed=seed),
             collate_fn=partial(graphs.batch, attributes=tuple(attributes), cis=cis),
+            # Without its own generator a loader draws from the global one, and dropout would depend on it.
+            generator=torch.Generator().manual_seed(seed),
             **options,
         )
 

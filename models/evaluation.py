@@ -136,7 +136,7 @@ def _translation(
     """Compare counts and baselines with the expression of ``cells``, a batch of cells at a time."""
     share, n_types = expressed_share(graphs), len(graphs.cell_types)
     n_genes = len(graphs.genes)
-    right, wrong = np.zeros(1), np.zeros(1)  # expressed and silent genes by count
+    seen = np.zeros((2, 0))  # silent and expressed genes by count
     errors, expressed = 0.0, np.zeros((n_types + 1, n_genes))
     correlations: dict[str, list[NDArray[np.float64]]] = {"crossrec": [], "gene_mean": [], "type_mean": []}
     step = max(1, min(batch_size, 2**24 // n_genes))
@@ -146,7 +146,7 @@ def _translation(
         counts = model.translate(batch)
         truth = model.expression(batch, torch.ones(len(some), dtype=torch.bool)).numpy()
         on, integer = truth > 0, counts.numpy().astype(np.int64)
-        right, wrong = _add_histogram(right, integer[on]), _add_histogram(wrong, integer[~on])
+        seen = _add_histogram(seen, integer, on)
         errors += float(((integer > model.config.on_above) != on).sum())
         code = graphs.cell_type_codes[some] % (n_types + 1)
         np.add.at(expressed, code, on)
@@ -156,7 +156,7 @@ def _translation(
         correlations["type_mean"].append(row_pearson(share.by_type[code], log))
     pearson = {name: mean_or_none(np.concatenate(parts)) for name, parts in correlations.items()}
     ours = {
-        **ranking_metrics(np.arange(len(right), dtype=np.float64), right, wrong),
+        **ranking_metrics(np.arange(seen.shape[1], dtype=np.float64), seen[1], seen[0]),
         "pearson": pearson["crossrec"],
         **error_metrics(errors, len(cells) * n_genes),
         "n_cells": len(cells),
@@ -165,9 +165,11 @@ def _translation(
     return ours, _baselines(share, expressed, np.bincount(codes, minlength=n_types + 1), pearson)
 
 
-def _add_histogram(histogram: NDArray[np.float64], counts: Int64) -> NDArray[np.float64]:
-    more = np.bincount(counts, minlength=len(histogram)).astype(np.float64)
-    more[: len(histogram)] += histogram
+def _add_histogram(seen: NDArray[np.float64], counts: Int64, on: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Add (cells, genes) counts to the histograms of silent and expressed genes."""
+    width = max(seen.shape[1], int(counts.max()) + 1)
+    more = np.bincount((counts + on * width).ravel(), minlength=2 * width).reshape(2, width).astype(np.float64)
+    more[:, : seen.shape[1]] += seen
     return more
 
 

@@ -61,7 +61,7 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "lr", "patience", "devices"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # also refuses NaN
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be positive.")
 
 

@@ -9,6 +9,9 @@ import pytest
 
 from random_dataset import write_random_dataset
 
+from scweave.generators.build import BuildOptions, build
+from scweave.generators.simulate import SimulatedFiles, simulate
+
 SHARED_DATA = Path(os.environ.get("SCWEAVE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
@@ -30,3 +33,19 @@ def random_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chromosome_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with a chromosome prior."""
     return write_random_dataset(tmp_path_factory.mktemp("random") / "dataset", window=False)
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> SimulatedFiles:
+    """A small simulated experiment with its genome and truth."""
+    out = tmp_path_factory.mktemp("simulated") / "experiment.h5mu"
+    return simulate(out, cells=240, genes=60, peaks=600, types=4, seed=1, progress=False)
+
+
+@pytest.fixture(scope="session")
+def simulated_dataset(simulated: SimulatedFiles) -> Path:
+    """The graph dataset of the simulated experiment."""
+    out = simulated.h5mu.parent / "dataset"
+    options = BuildOptions(labels="cell_type", seed=1)
+    build([simulated.h5mu], out, gtf=simulated.gtf, fasta=simulated.fasta, options=options, progress=False)
+    return out

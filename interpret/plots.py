@@ -1,0 +1,178 @@
+"""Plots of maps: axes in, axes out; nothing is shown and no global state is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba
+from matplotlib.ticker import MaxNLocator
+
+from .candidates import DEFAULT_WINDOW
+from .evidence import Curve
+
+# Told apart by readers with any colour vision (after Okabe and Ito, with four more), darkened for white paper.
+PALETTE: Final = (
+    "#0072b2", "#d55e00", "#009e73", "#b8559a", "#c98f00", "#3fa0d8",
+    "#7a4fa3", "#8c5a2b", "#5b7f1d", "#c2274b", "#1f7a8c", "#5c6470",
+)  # fmt: skip
+_INK, _FAINT = "#333333", "#b5b8bd"
+_PAPER: Final = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none", "alpha": 0.85}
+_METHODS: Final = {
+    "map": ("map", PALETTE[1], "-"),
+    "map_mean": ("map, mean over types", PALETTE[1], ":"),
+    "distance": ("distance", PALETTE[0], "-"),
+    "correlation": ("correlation", PALETTE[2], "-"),
+    "accessibility": ("accessibility", PALETTE[3], "-"),
+}
+_ARC = np.linspace(0.0, np.pi, 48)
+
+
+def type_colours(cell_types: Sequence[str]) -> dict[str, str]:
+    """Give each cell type a colour; they repeat after twelve."""
+    return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(cell_types)}
+
+
+def plot_map(
+    ax: Axes,
+    links: pd.DataFrame,
+    gene: str,
+    *,
+    cell_types: Sequence[str],
+    peaks: pd.DataFrame | None = None,
+    true_peaks: Collection[str] = (),
+    window: int = DEFAULT_WINDOW,
+) -> Axes:
+    """Draw the links of one gene around its TSS, a lane of arcs a cell type.
+
+    The wider and darker an arc, the higher its score beside the highest in the plot. Links farther
+    than the window are counted at the right of their lane.
+
+    Parameters
+    ----------
+    ax
+        Axes to draw on.
+    links
+        Link table with at least one link of ``gene``.
+    gene
+        Name as in the table.
+    cell_types
+        Lanes from top to bottom; their order decides their colours.
+    peaks
+        Table ``peak, chrom, start, end`` of all peaks, drawn as ticks below the lanes.
+    true_peaks
+        Names of peaks to mark as known links of the gene.
+    window
+        Half of the width shown, in bp.
+    """
+    own = links[(links["gene"] == gene) & links["distance"].notna()]
+    tss, chrom = int(own["tss"].iloc[0]), str(own["chrom"].iloc[0])
+    near = own[own["distance"].abs() <= window]
+    highest = float(near["score"].max()) if len(near) else 0.0
+    colours = type_colours(cell_types)
+    for lane, name in enumerate(cell_types):
+        base = float(len(cell_types) - 1 - lane)
+        mine = near[near["cell_type"] == name]
+        ax.axhline(base, color=_FAINT, lw=0.6, zorder=1)
+        _arcs(ax, mine, tss, base, colours[name], highest, window)
+        beyond = int((own["cell_type"] == name).sum()) - len(mine)
+        if beyond:
+            text = f"+{beyond:,} beyond"
+            ax.text(
+                tss + window, base + 0.5, text, ha="right", va="center", fontsize=6.5, color=_INK, bbox=_PAPER
+            )
+    if peaks is not None:
+        _peak_track(ax, peaks[peaks["chrom"] == chrom], tss, true_peaks, window)
+    ax.axvline(tss, color=_INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
+    _dress_lanes(ax, cell_types, colours, tss, window)
+    ax.set_title(f"{gene}\n", fontsize=12, fontweight="bold", color=_INK)
+    note = (
+        f"strongest link: {highest:.2g} mean attention"
+        if len(near)
+        else f"no link within {window // 1000:,} kb"
+    )
+    ax.annotate(
+        note, (0.5, 1.0), (0, 5), "axes fraction", "offset points", ha="center", fontsize=8, color=_INK
+    )
+    ax.set_xlabel(f"{chrom} (Mb)", fontsize=9)
+    return ax
+
+
+def plot_recovery(ax: Axes, curves: Mapping[str, Curve], *, chance: float) -> Axes:
+    """Draw precision against recall for every method, best area first in the legend.
+
+    Parameters
+    ----------
+    ax
+        Axes to draw on.
+    curves
+        Method -> curve.
+    chance
+        Precision of random ranking.
+    """
+    highest = chance
+    for name, curve in sorted(curves.items(), key=lambda item: -item[1].auprc):
+        label, colour, style = _METHODS.get(name, (name, PALETTE[-1], "-"))
+        width = 2.4 if name == "map" else 1.5
+        # The first few ranks jump between 0 and 1: they would set the scale and say nothing.
+        shown = curve.recall[:-1] >= min(0.01, float(curve.recall.max()))
+        recall, precision = curve.recall[:-1][shown], curve.precision[:-1][shown]
+        text = f"{label} ({curve.auprc:.3f})"
+        ax.plot(recall, precision, style, color=colour, lw=width, label=text, solid_capstyle="round")
+        highest = max(highest, float(precision.max(initial=0.0)))
+    ax.axhline(chance, color=_INK, lw=1, ls=(0, (4, 3)), label=f"chance ({chance:.3f})")
+    ax.set(xlim=(0, 1), ylim=(0, min(1.02, 1.12 * highest)))
+    ax.set_xlabel("recall: share of known links found")
+    ax.set_ylabel("precision: share of pairs that are known")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(color="#eceef0", lw=0.8)
+    ax.set_axisbelow(True)
+    ax.legend(frameon=False, fontsize=9, title="method (AUPRC)", title_fontsize=9, alignment="left")
+    return ax
+
+
+def _arcs(
+    ax: Axes, links: pd.DataFrame, tss: int, base: float, colour: str, highest: float, window: int
+) -> None:
+    """Half ellipses from peak centres to the TSS; far ones are higher."""
+    links = links.sort_values("score")  # strong arcs above weak ones
+    centre = (links["start"].to_numpy() + links["end"].to_numpy()) / 2
+    middle, half = (centre + tss) / 2, np.abs(centre - tss) / 2
+    height = 0.25 + 0.6 * np.sqrt(np.minimum(2 * half / window, 1.0))
+    x = middle[:, None] + half[:, None] * np.cos(_ARC)
+    y = base + height[:, None] * np.sin(_ARC)
+    share = links["score"].to_numpy() / highest if highest else np.zeros(len(links))
+    rgba = np.tile(to_rgba(colour), (len(links), 1))
+    rgba[:, 3] = 0.15 + 0.85 * share
+    ax.add_collection(
+        LineCollection(list(np.stack([x, y], 2)), colors=rgba, linewidths=0.6 + 2.0 * share, zorder=2)
+    )
+
+
+def _peak_track(ax: Axes, peaks: pd.DataFrame, tss: int, true_peaks: Collection[str], window: int) -> None:
+    centre = (peaks["start"].to_numpy() + peaks["end"].to_numpy()) / 2
+    here: npt.NDArray[np.bool_] = np.abs(centre - tss) <= window
+    known = here & peaks["peak"].isin(list(true_peaks)).to_numpy()
+    ax.vlines(centre[here], -0.5, -0.25, color="#85898f", lw=0.8)
+    ax.plot(centre[known], np.full(known.sum(), -0.68), "^", color=_INK, ms=5, mew=0)
+
+
+def _dress_lanes(
+    ax: Axes, cell_types: Sequence[str], colours: Mapping[str, str], tss: int, window: int
+) -> None:
+    ax.set(xlim=(tss - window, tss + window), ylim=(-0.95, len(cell_types)))
+    ax.set_yticks(
+        [len(cell_types) - 0.6 - i for i in range(len(cell_types))] + [-0.4], [*cell_types, "peaks"]
+    )
+    for label, colour in zip(ax.get_yticklabels(), [*colours.values(), _INK], strict=True):
+        label.set(color=colour, fontsize=9)
+    ax.tick_params(axis="y", length=0)
+    ax.tick_params(axis="x", labelsize=8)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.xaxis.set_major_formatter(lambda position, _: f"{position / 1e6:.2f}")
+    ax.spines[["top", "right", "left"]].set_visible(False)

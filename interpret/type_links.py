@@ -1,0 +1,114 @@
+"""Sum attention over the cells of one cell type after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from tqdm.auto import tqdm
+
+from ..graphs.dataset import MultiomeGraphs
+from ..graphs.errors import InputError
+from ..graphs.schema import UNLABELLED
+from .attention import CellLinks, LinkingModel, stream_links
+from .link_sums import LinkSums
+from .link_table import link_frame
+
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
+
+NO_LABEL = "unlabelled"
+_ROWS = 1 << 20  # of a table in memory
+
+
+@dataclass(frozen=True)
+class TypeLinks:
+    """Links of one cell type, by descending score.
+
+    Attributes
+    ----------
+    cell_type
+        Name; ``unlabelled`` for cells without one.
+    type_cells
+        Cells of the type.
+    gene, peak
+        (links,) int64 ids.
+    score
+        (links,) sum of attention over the type's cells / number of cells of the type.
+    n_cells
+        (links,) int64, cells that have the link.
+    """
+
+    cell_type: str
+    type_cells: int
+    gene: Int64
+    peak: Int64
+    score: Float64
+    n_cells: Int64
+
+    def __len__(self) -> int:
+        return len(self.gene)
+
+    def frames(self, graphs: MultiomeGraphs) -> Iterator[pd.DataFrame]:
+        """Yield link tables of at most a million rows."""
+        for begin in range(0, len(self), _ROWS):
+            part = slice(begin, begin + _ROWS)
+            yield link_frame(
+                graphs,
+                self.gene[part],
+                self.peak[part],
+                score=self.score[part],
+                cell_type=self.cell_type,
+                n_cells=self.n_cells[part],
+            )
+
+
+def type_links(
+    model: LinkingModel,
+    graphs: MultiomeGraphs,
+    *,
+    batch_size: int = 64,
+    progress: bool = True,
+    on_cells: Callable[[CellLinks, str], None] | None = None,
+) -> Iterator[TypeLinks]:
+    """Yield the links of one cell type after the other, in the order of their names.
+
+    Memory is that of the distinct links of one type.
+
+    Parameters
+    ----------
+    model, graphs, batch_size, progress
+        As in `maps.cell_type_map`.
+    on_cells
+        Called with the links of each batch of cells and their type, before they are summed.
+    """
+    n_peaks = len(graphs.peaks)
+    with tqdm(total=len(graphs), desc="map", unit="cell", disable=not progress) as bar:
+        for name, positions in cells_by_type(graphs):
+            sums = LinkSums()
+            for links in stream_links(model, graphs[positions], batch_size=batch_size, progress=False):
+                if on_cells is not None:
+                    on_cells(links, name)
+                sums.add(links.gene * n_peaks + links.peak, links.weight)
+                bar.update(links.n_cells)
+            keys, score, n_cells = sums.totals()
+            score = score / len(positions)
+            order = np.argsort(-score, kind="stable")
+            keys = keys[order]
+            yield TypeLinks(
+                name, len(positions), keys // n_peaks, keys % n_peaks, score[order], n_cells[order]
+            )
+
+
+def cells_by_type(graphs: MultiomeGraphs) -> list[tuple[str, Int64]]:
+    """Return the names of the cell types in order, each with the positions of its cells in ``graphs``."""
+    if not len(graphs):
+        raise InputError("there are no cells to map. Choose another split.")
+    names = np.array([*graphs.cell_types, NO_LABEL], dtype=object)
+    codes = graphs.cell_type_codes[graphs.pairs_of(np.arange(len(graphs)))[0]]
+    labels = names[np.where(codes == UNLABELLED, len(names) - 1, codes)]
+    types, which = np.unique(labels.astype(str), return_inverse=True)
+    return [(str(name), np.flatnonzero(which == code)) for code, name in enumerate(types)]

@@ -1,0 +1,157 @@
+"""Training: seeds, interruption, what lands in the run folder, checkpoints that refuse what they should."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from scweave.graphs.dataset import MultiomeGraphs
+from scweave.graphs.errors import InputError
+from scweave.models.checkpoint import check_features, load_model
+from scweave.models.crossrec import CrossRecConfig
+from scweave.models.settings import parse_settings
+from scweave.models.training import TrainOptions
+from scweave.train import Job, evaluate_run, run
+
+SMALL = ("id_width=16", "width=16")
+
+
+def job(dataset, out, **changes):
+    return replace(Job(dataset, out, "crossrec", "published", epochs=3, settings=SMALL, seed=5), **changes)
+
+
+@pytest.fixture(scope="module")
+def finished(simulated_dataset, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    return out, run(job(simulated_dataset, out), progress=False)
+
+
+def test_a_run_leaves_what_the_design_names(finished, simulated_dataset):
+    out, metrics = finished
+    for name in ("history.csv", "curves.png", "config.json", "model.safetensors", "model.json", "metrics.json"):
+        assert (out / name).stat().st_size > 0
+    history = pd.read_csv(out / "history.csv")
+    assert list(history["epoch"]) == [0, 1, 2]
+    assert np.isfinite(history.to_numpy()).all()
+    config = json.loads((out / "config.json").read_text())
+    assert config["dataset"]["fingerprint"] == MultiomeGraphs(simulated_dataset).fingerprint
+    assert config["arguments"]["epochs"] == 3
+    assert config["seed"] == 5
+    assert {"torch", "scweave"} <= set(config["versions"])
+    assert json.loads((out / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
+    assert not list(out.rglob("*.pt")) + list(out.rglob("*.ckpt")) + list(out.rglob("*.pkl"))
+
+
+def test_metrics_have_the_form_of_the_contract(finished):
+    _, metrics = finished
+    assert metrics["model"] == "crossrec"
+    assert metrics["split"] == "test"
+    assert {"accuracy", "precision_pos", "precision_neg", "recall_pos", "recall_neg", "auroc"} <= set(metrics["matching"])
+    assert {"recall@1", "recall@10", "mrr", "foscttm", "n"} <= set(metrics["retrieval"])
+    assert {"auroc", "auprc", "pearson", "mae", "rmse"} <= set(metrics["translation"])
+    assert {"all_zero", "gene_mean", "type_mean"} == set(metrics["baselines"]["translation"])
+    assert "oracle" in metrics["baselines"]["translation"]["type_mean"]
+    assert {"majority", "depth", "gene_activity"} == set(metrics["baselines"]["matching"])
+    assert metrics["baselines"]["retrieval"]["chance"]["foscttm"] == 0.5
+    zero = metrics["baselines"]["translation"]["all_zero"]
+    assert zero["rmse"] == pytest.approx(np.sqrt(zero["mae"]))
+    assert zero["auroc"] == 0.5
+
+
+def test_same_seed_same_bits_and_another_seed_others(finished, simulated_dataset, tmp_path):
+    out, metrics = finished
+    again = run(job(simulated_dataset, tmp_path / "again"), progress=False)
+    assert json.dumps(again) == json.dumps(metrics)
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
+    run(job(simulated_dataset, tmp_path / "other", seed=6), progress=False)
+    assert (tmp_path / "other" / "model.safetensors").read_bytes() != (out / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("settings", [SMALL, (*SMALL, "sparse_ids=false")])
+def test_interrupted_and_resumed_equals_uninterrupted(simulated_dataset, tmp_path, settings):
+    whole = job(simulated_dataset, tmp_path / "whole", settings=settings)
+    run(whole, progress=False)
+    parts = replace(whole, out=tmp_path / "parts")
+    run(replace(parts, epochs=1), progress=False)
+    run(parts, resume=True, progress=False)
+    for name in ("model.safetensors", "history.csv", "metrics.json", "state/epoch-2.safetensors"):
+        assert (parts.out / name).read_bytes() == (whole.out / name).read_bytes(), name
+    run(parts, resume=True, progress=False)  # nothing left to do changes nothing
+    assert (parts.out / "history.csv").read_bytes() == (whole.out / "history.csv").read_bytes()
+
+
+def test_patience_stops_and_stays_stopped(simulated_dataset, tmp_path):
+    stopped = job(simulated_dataset, tmp_path / "run", epochs=40, patience=1, lr=1e-9)
+    run(stopped, progress=False)
+    history = (tmp_path / "run" / "history.csv").read_text()
+    assert len(history.splitlines()) < 10
+    run(stopped, resume=True, progress=False)
+    assert (tmp_path / "run" / "history.csv").read_text() == history
+
+
+def test_loaded_model_predicts_as_the_trained_one(finished, simulated_dataset):
+    out, metrics = finished
+    loaded, graphs = load_model(out), MultiomeGraphs(simulated_dataset)
+    check_features(loaded, graphs)
+    assert not loaded.model.training
+    assert evaluate_run(out, simulated_dataset, out / "again.json", seed=5, progress=False) == metrics
+    (out / "again.json").unlink()
+    saved = load_file(out / "model.safetensors")
+    assert torch.equal(saved["peak_features.sequence"], graphs.peaks.sequence)
+
+
+def test_wrong_jobs_are_refused_and_leave_nothing(finished, simulated_dataset, random_dataset, tmp_path):
+    out, _ = finished
+    good = job(simulated_dataset, tmp_path / "run")
+    for change, message in (
+        ({"model": "gpt"}, "--model gpt"),
+        ({"mode": "default"}, "Pass --mode published"),
+        ({"mode": "fast"}, "choose published or default"),
+        ({"settings": ("depth=3",)}, "no such setting.*width=128"),
+        ({"settings": ("heads=3",)}, "must divide width"),
+        ({"settings": ("alpha=much",)}, "expected a float"),
+        ({"settings": ("target=log",)}, "choose raw or binary"),
+        ({"epochs": 0}, "--epochs 0: must be positive"),
+        ({"lr": float("nan")}, "--lr nan: must be positive"),
+        ({"dataset": tmp_path}, "is not a scweave dataset"),
+        ({"out": out}, "exists already"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run(replace(good, **change), progress=False)
+        assert not good.out.exists()
+    with pytest.raises(InputError, match="no run to resume"):
+        run(good, resume=True, progress=False)
+    with pytest.raises(InputError, match="seed was 5 and is 6"):
+        run(job(simulated_dataset, out, seed=6), resume=True, progress=False)
+    with pytest.raises(InputError, match="genes are not those of the model"):
+        evaluate_run(out, random_dataset, tmp_path / "metrics.json", progress=False)
+    with pytest.raises(InputError, match="holds no trained model"):
+        load_model(tmp_path)
+
+
+def test_damaged_and_newer_checkpoints_are_refused(finished, tmp_path):
+    out, _ = finished
+    for name in ("model.json", "model.safetensors", "genes.parquet", "peaks.parquet"):
+        (tmp_path / name).write_bytes((out / name).read_bytes())
+    load_model(tmp_path)
+    content = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="is damaged"):
+        load_model(tmp_path)
+    manifest = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**manifest, "schema_version": 99}))
+    with pytest.raises(InputError, match="schema 99.*Update scweave"):
+        load_model(tmp_path)
+
+
+def test_settings_are_typed():
+    config = parse_settings(["heads=2", "threshold=0.7", "adaptive_alpha=true", "target=binary"])
+    assert config == CrossRecConfig(heads=2, threshold=0.7, adaptive_alpha=True, target="binary")
+    with pytest.raises(InputError, match="--batch-size -1"):
+        TrainOptions(batch_size=-1)
