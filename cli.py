@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+_DEMO = "DEMO"  # marks a folder that a later demo may replace
 
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable line.")]
 Seed = Annotated[int, typer.Option(help="Decides every random choice.")]
@@ -55,7 +58,9 @@ def demo(
     from .train import Job, create_folder, run
 
     start, show = time.monotonic(), not quiet
+    _clear_demo(out)
     create_folder(out)
+    (out / _DEMO).write_text("made by `scweave demo`, which replaces this folder when it runs again\n")
     files = write(out / "simulated.h5mu", cells=cells, genes=genes, peaks=peaks, seed=seed, progress=show)
     options = BuildOptions(labels="cell_type", seed=seed)
     make([files.h5mu], out / "dataset", gtf=files.gtf, fasta=files.fasta, options=options, progress=show)
@@ -64,13 +69,20 @@ def demo(
     maps = write_maps(
         out / "run", out / "dataset", out / "maps", truth=files.links, truth_kind="links", progress=show
     )
-    summary = {"out": str(out), "seconds": round(time.monotonic() - start, 1), "metrics": metrics, "map": maps}
+    summary = {
+        "out": str(out),
+        "seconds": round(time.monotonic() - start, 1),
+        "metrics": metrics,
+        "map": maps,
+    }
     _tell(summary, as_json, lambda: _tell_demo(summary))
 
 
 @app.command(epilog=_example("scweave simulate runs/sim.h5mu --cells 2000 --seed 1"))
 def simulate(
-    out: Annotated[Path, typer.Argument(metavar="OUT.h5mu", help="Also writes OUT.fa, OUT.gtf.gz, OUT.links.parquet.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT.h5mu", help="Also writes OUT.fa, OUT.gtf.gz, OUT.links.parquet.")
+    ],
     cells: Annotated[int, typer.Option(help="Cells.")] = 2000,
     genes: Annotated[int, typer.Option(help="Genes.")] = 500,
     peaks: Annotated[int, typer.Option(help="Peaks.")] = 5000,
@@ -87,22 +99,33 @@ def simulate(
     _tell(written, as_json, lambda: _lines(f"{name:<11}{path}" for name, path in written.items()))
 
 
-@app.command(epilog=_example("scweave build rna.h5ad atac.h5ad --gtf genes.gtf.gz --labels cell_type --out runs/dataset"))
+@app.command(
+    epilog=_example(
+        "scweave build rna.h5ad atac.h5ad --gtf genes.gtf.gz --labels cell_type --out runs/dataset"
+    )
+)
 def build(
     inputs: Annotated[
-        list[Path] | None, typer.Argument(metavar="INPUT...", help="One .h5mu, or the RNA and the ATAC .h5ad.")
+        list[Path] | None,
+        typer.Argument(metavar="INPUT...", help="One .h5mu, or the RNA and the ATAC .h5ad."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Dataset folder to create.")] = None,
     labels: Annotated[str | None, typer.Option(metavar="COL", help="Column of obs with cell types.")] = None,
     donor: Annotated[str | None, typer.Option(metavar="COL", help="Column of obs to split by.")] = None,
     fasta: Annotated[Path | None, typer.Option(help="DNA of the genome, plain or bgzip.")] = None,
     gtf: Annotated[Path | None, typer.Option(help="Gene annotation, plain or gzip.")] = None,
-    window: Annotated[str, typer.Option(metavar="BP|chromosome", help="Reach of the prior around a TSS.")] = "250000",
-    layer: Annotated[str | None, typer.Option(metavar="NAME", help="Layer that holds the counts; X by default.")] = None,
+    window: Annotated[
+        str, typer.Option(metavar="BP|chromosome", help="Reach of the prior around a TSS.")
+    ] = "250000",
+    layer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Layer that holds the counts; X by default.")
+    ] = None,
     ratio: Annotated[float, typer.Option(help="Negative pairs for each positive.")] = 1.0,
     min_placed: Annotated[float, typer.Option(help="Smallest share of genes the GTF must name.")] = 0.3,
     seed: Seed = 0,
-    verify: Annotated[Path | None, typer.Option(metavar="DATASET", help="Check a dataset instead of building.")] = None,
+    verify: Annotated[
+        Path | None, typer.Option(metavar="DATASET", help="Check a dataset instead of building.")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -121,7 +144,13 @@ def build(
     from .generators.build import build as make
 
     options = BuildOptions(
-        labels=labels, donor=donor, window=_window(window), layer=layer, min_placed=min_placed, ratio=ratio, seed=seed
+        labels=labels,
+        donor=donor,
+        window=_window(window),
+        layer=layer,
+        min_placed=min_placed,
+        ratio=ratio,
+        seed=seed,
     )
     report = make(inputs, out, gtf=gtf, fasta=fasta, options=options, progress=not quiet)
     _tell(
@@ -131,19 +160,25 @@ def build(
     )
 
 
-@app.command(epilog=_example("scweave train runs/dataset --model crossrec --mode published --out runs/crossrec"))
+@app.command(
+    epilog=_example("scweave train runs/dataset --model crossrec --mode published --out runs/crossrec")
+)
 def train(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Made by `scweave build`.")],
     model: Annotated[str, typer.Option(metavar="crossrec", help="Which model.")],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder to create.")],
-    mode: Annotated[str, typer.Option(metavar="published|default", help="The function as published, or corrected.")] = "default",
+    mode: Annotated[
+        str, typer.Option(metavar="published|default", help="The function as published, or corrected.")
+    ] = "default",
     epochs: Annotated[int, typer.Option(help="Epochs at most.")] = 100,
     batch_size: Annotated[int, typer.Option(help="Pairs a step.")] = 32,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 5e-4,
     patience: Annotated[int, typer.Option(help="Epochs without improvement before stopping.")] = 10,
     devices: Annotated[int, typer.Option(help="Devices to train on.")] = 1,
     precision: Annotated[str, typer.Option(help="As Lightning names it.")] = "32-true",
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Model settings.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Model settings.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
@@ -153,7 +188,18 @@ def train(
     from .train import Job, run
 
     job = Job(
-        dataset, out, model, mode, epochs, batch_size, lr, patience, devices, precision, tuple(settings or ()), seed
+        dataset,
+        out,
+        model,
+        mode,
+        epochs,
+        batch_size,
+        lr,
+        patience,
+        devices,
+        precision,
+        tuple(settings or ()),
+        seed,
     )
     metrics = run(job, resume=resume, progress=not quiet)
     _tell(metrics, as_json, lambda: _tell_metrics(metrics, out))
@@ -165,7 +211,9 @@ def evaluate(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Made by `scweave build`.")],
     out: Annotated[Path, typer.Option(metavar="METRICS.json", help="File to write.")],
     split: Annotated[str, typer.Option(metavar="train|validation|test", help="Which cells.")] = "test",
-    retrieval_cells: Annotated[int, typer.Option(min=2, help="Cells for retrieval; n² pairs are scored.")] = 200,
+    retrieval_cells: Annotated[
+        int, typer.Option(min=2, help="Cells for retrieval; n² pairs are scored.")
+    ] = 200,
     translation_cells: Annotated[int, typer.Option(min=1, help="Cells for translation.")] = 1000,
     seed: Seed = 0,
     as_json: Json = False,
@@ -192,10 +240,14 @@ def make_map(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Made by `scweave train`.")],
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Made by `scweave build`.")],
     out: Annotated[Path, typer.Option(metavar="MAPS", help="Folder to create.")],
-    per: Annotated[str, typer.Option(metavar="cell|cell-type", help="One map a cell or a cell type.")] = "cell-type",
+    per: Annotated[
+        str, typer.Option(metavar="cell|cell-type", help="One map a cell or a cell type.")
+    ] = "cell-type",
     truth: Annotated[Path | None, typer.Option(metavar="FILE", help="Known links to compare with.")] = None,
     truth_kind: Annotated[str | None, typer.Option(metavar="links", help="What FILE holds.")] = None,
-    split: Annotated[str | None, typer.Option(metavar="train|validation|test", help="Only these cells.")] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="train|validation|test", help="Only these cells.")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -220,6 +272,16 @@ def main() -> None:
         if debug or not (_is_input_error(error) or hasattr(error, "format_message")):
             raise
         raise SystemExit(_complain(_one_line(error), 2)) from None
+
+
+def _clear_demo(out: Path) -> None:
+    """Remove the folder of an earlier demo; anything else there is the user's."""
+    from .graphs.errors import InputError
+
+    if (out / _DEMO).is_file():
+        shutil.rmtree(out)
+    elif out.exists():
+        raise InputError(f"{out} exists and no demo made it. Choose another --out.")
 
 
 def _is_input_error(error: Exception) -> bool:

@@ -47,7 +47,7 @@ from .tables import NodeTable, gene_table, peak_table
 Int64 = npt.NDArray[np.int64]
 
 
-class MultiomeGraphs(Dataset):
+class MultiomeGraphs(Dataset):  # type: ignore[misc]
     """Cell-peak-gene graphs of a multiome experiment, read memory-mapped.
 
     Parameters
@@ -244,13 +244,13 @@ class MultiomeGraphs(Dataset):
                 data[node][name] = values
             data[node].num_nodes = len(table)
         data[CELL].num_nodes = len(rows)
-        for kind, value, matrix in (
+        for kind, field, matrix in (
             (EXPRESSES, EXPRESSION, self.rna_rows),
             (OPENS, ACCESSIBILITY, self.atac_rows),
         ):
-            ids, values, counts = matrix.gather(rows)
+            ids, counted, counts = matrix.gather(rows)
             data[kind].edge_index = torch.from_numpy(np.stack([np.repeat(np.arange(len(rows)), counts), ids]))
-            data[kind][value] = torch.from_numpy(values)
+            data[kind][field] = torch.from_numpy(counted)
         if cis:
             data[CIS].edge_index, data[CIS][DISTANCE] = self._cis_edges()
         return data
@@ -265,7 +265,9 @@ class MultiomeGraphs(Dataset):
         peak = torch.from_numpy(ranges(first, last - first))
         gene_of = torch.repeat_interleave(torch.arange(n_genes), torch.from_numpy(last - first))
         centre = (self.peaks.start[peak] + self.peaks.end[peak]) // 2
-        return torch.stack([peak, gene_of]), (centre - self.genes.tss[gene_of]) * self.genes.strand[gene_of]
+        return torch.stack([peak, gene_of]), (centre - self.genes.tss[gene_of]) * torch.where(
+            self.genes.strand < 0, -1, 1
+        )[gene_of]
 
     def _n_cis(self) -> int:
         if self.cis is not None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+
 def block_pointers(graph: Tensor, chrom: Tensor, n_graphs: int, n_chrom: int) -> Tensor:
     """Return where each (graph, chromosome) block begins.
 

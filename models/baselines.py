@@ -17,7 +17,7 @@ from ..graphs.schema import SPLITS
 from .metrics import Figures, matching_metrics, retrieval_metrics
 
 Int64 = NDArray[np.int64]
-Floats = NDArray[np.floating]
+Floats = NDArray[np.float64]
 
 _REACH = 10_000  # bp around the TSS whose peaks make up a gene's activity
 _TRAIN_PAIRS = 5_000  # training pairs that the two one-number classifiers see
@@ -124,12 +124,14 @@ class _Standardised:
     def product(self, other: _Standardised) -> Floats:
         """Correlate every row with every row of ``other``."""
         inner = (self.rows @ other.rows.T).toarray() - self.rows.shape[1] * np.outer(self.mean, other.mean)
-        return inner / np.outer(self.length, other.length)
+        scores: Floats = inner / np.outer(self.length, other.length)
+        return scores
 
     def paired(self, other: _Standardised) -> Floats:
         """Correlate row i with row i of ``other``."""
         inner = np.asarray(self.rows.multiply(other.rows).sum(1)).ravel()
-        return (inner - self.rows.shape[1] * self.mean * other.mean) / (self.length * other.length)
+        scores: Floats = (inner - self.rows.shape[1] * self.mean * other.mean) / (self.length * other.length)
+        return scores
 
 
 def _standardised(rows: sparse.csr_matrix) -> _Standardised:
@@ -148,7 +150,7 @@ def _expression(graphs: MultiomeGraphs, cells: Int64) -> sparse.csr_matrix:
 
 
 def _activity(graphs: MultiomeGraphs, cells: Int64) -> sparse.csr_matrix:
-    nearby = (graphs.atac_rows.matrix(cells) @ peaks_near_tss(graphs)).tocsr()
+    nearby: sparse.csr_matrix = (graphs.atac_rows.matrix(cells) @ peaks_near_tss(graphs)).tocsr()
     nearby.data = np.log1p(nearby.data)
     return nearby
 

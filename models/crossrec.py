@@ -84,7 +84,7 @@ class Embedding:
 
 
 class CrossRec(nn.Module):
-    """Does this RNA profile belong to this ATAC profile, and which genes follow from these open peaks?
+    """Tell whether an RNA and an ATAC profile belong together, and which genes follow from open peaks.
 
     Genes attend to open peaks on their chromosome; the ten best sigmoid scores of a gene share a
     softmax and those above 0.8 carry messages both ways; mean-pooled genes and peaks are classified.
@@ -105,12 +105,16 @@ class CrossRec(nn.Module):
     O((distinct ids) · d + Σ over (graph, chromosome) of n · m · d) for matching.
     """
 
-    def __init__(self, gene_features: NodeFeatures, peak_features: NodeFeatures, config: CrossRecConfig) -> None:
+    def __init__(
+        self, gene_features: NodeFeatures, peak_features: NodeFeatures, config: CrossRecConfig
+    ) -> None:
         super().__init__()
         self.config = config
         self.gene_features, self.peak_features = gene_features, peak_features
         width = config.width
-        self.query, self.gene_value, self.gene_self = (nn.Linear(gene_features.width, width) for _ in range(3))
+        self.query, self.gene_value, self.gene_self = (
+            nn.Linear(gene_features.width, width) for _ in range(3)
+        )
         self.key, self.peak_value, self.peak_self = (nn.Linear(peak_features.width, width) for _ in range(3))
         several = config.heads > 1
         self.gene_heads = nn.Linear(width, width) if several else nn.Identity()
@@ -134,7 +138,11 @@ class CrossRec(nn.Module):
         numbers = [genes.means, genes.variances_norm, genes.strand.float(), genes.highly_variable.float()]
         return cls(
             NodeFeatures(
-                genes.chrom, n_chrom, config.id_width, numbers=torch.stack(numbers, 1), sparse=config.sparse_ids
+                genes.chrom,
+                n_chrom,
+                config.id_width,
+                numbers=torch.stack(numbers, 1),
+                sparse=config.sparse_ids,
             ),
             NodeFeatures(
                 peaks.chrom,
@@ -217,16 +225,21 @@ class CrossRec(nn.Module):
         wanted = graphs[store.batch]
         counts = store[EXPRESSION].new_zeros(int(graphs.sum()), len(self.gene_features.chrom))
         counts[row[wanted], store[ID][wanted]] = store[EXPRESSION][wanted]
-        return counts.to(self.key.weight.dtype)
+        dense: Tensor = counts.to(self.key.weight.dtype)
+        return dense
 
     @torch.no_grad()
     def attention(self, batch: Batch) -> Links:
         """Return the links that pass the threshold in any head, sparse."""
         genes, peaks = self._nodes(batch)
         heads = self._weights(genes, peaks)
-        edges = torch.cat([(weights > 0).nonzero()[:, 0] * len(peaks.ids) + keys[weights > 0] for weights, keys in heads])
+        edges = torch.cat(
+            [(weights > 0).nonzero()[:, 0] * len(peaks.ids) + keys[weights > 0] for weights, keys in heads]
+        )
         pairs, edge = torch.unique(edges, return_inverse=True)
-        head = torch.cat([torch.full((int((w > 0).sum()),), h) for h, (w, _) in enumerate(heads)]).to(edge.device)
+        head = torch.cat([torch.full((int((w > 0).sum()),), h) for h, (w, _) in enumerate(heads)]).to(
+            edge.device
+        )
         weight = heads[0][0].new_zeros(len(pairs), len(heads))
         weight[edge, head] = torch.cat([w[w > 0] for w, _ in heads])
         n_peaks = max(len(peaks.ids), 1)
@@ -252,7 +265,9 @@ class CrossRec(nn.Module):
         for begin in range(0, config.width, width):
             q, k = query.part(begin, begin + width), key.part(begin, begin + width)
             scores, keys = top_scores(q, k, genes.blocks, peaks.blocks, config.top)
-            found.append((threshold_weights(scores, beside, threshold=config.threshold, top=config.top), keys))
+            found.append(
+                (threshold_weights(scores, beside, threshold=config.threshold, top=config.top), keys)
+            )
         return found
 
     def _messages(self, genes: Nodes, peaks: Nodes) -> tuple[Tensor, Tensor]:
@@ -272,4 +287,5 @@ class CrossRec(nn.Module):
         """Mean of out(message ‖ own(features)) over the nodes of each graph; zero where there are none."""
         mine = nodes.pooled(own.weight, own.bias, nodes.mean_share()[nodes.cell])
         some = (nodes.counts > 0).to(mine.dtype)[:, None]
-        return out(torch.cat([message, mine], 1)) * some
+        pooled: Tensor = out(torch.cat([message, mine], 1))
+        return pooled * some

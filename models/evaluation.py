@@ -126,7 +126,8 @@ def _all_pairs(
 
 def _margin(model: CrossRec, batch: Any) -> NDArray[np.float64]:
     logits = model(batch).logits.double()
-    return (logits[:, 1] - logits[:, 0]).numpy()
+    margin: NDArray[np.float64] = (logits[:, 1] - logits[:, 0]).numpy()
+    return margin
 
 
 @torch.no_grad()
@@ -168,7 +169,9 @@ def _translation(
 def _add_histogram(seen: NDArray[np.float64], counts: Int64, on: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Add (cells, genes) counts to the histograms of silent and expressed genes."""
     width = max(seen.shape[1], int(counts.max()) + 1)
-    more = np.bincount((counts + on * width).ravel(), minlength=2 * width).reshape(2, width).astype(np.float64)
+    more = (
+        np.bincount((counts + on * width).ravel(), minlength=2 * width).reshape(2, width).astype(np.float64)
+    )
     more[:, : seen.shape[1]] += seen
     return more
 
@@ -192,7 +195,10 @@ def _baselines(
 
 
 def _from_share(
-    share: NDArray[np.floating], expressed: NDArray[np.float64], silent: NDArray[np.float64], pearson: float | None
+    share: NDArray[np.float64],
+    expressed: NDArray[np.float64],
+    silent: NDArray[np.float64],
+    pearson: float | None,
 ) -> Figures:
     wrong = np.where(share > 0.5, silent, expressed).sum()
     return {

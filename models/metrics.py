@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
 
-Floats = NDArray[np.floating]
+Floats = NDArray[np.float64]
 Figures = dict[str, float | None]
 
 
@@ -23,7 +24,9 @@ def matching_metrics(score: Floats, predicted: NDArray[np.bool_], match: NDArray
     predicted, match
         (pairs,) prediction and truth.
     """
-    precision, recall, _, _ = precision_recall_fscore_support(match, predicted, labels=[True, False], zero_division=0.0)
+    precision, recall, _, _ = precision_recall_fscore_support(
+        match, predicted, labels=[True, False], zero_division=0.0
+    )
     return {
         "accuracy": float((predicted == match).mean()),
         "precision_pos": float(precision[0]),
@@ -83,7 +86,7 @@ def error_metrics(wrong: float, n: float) -> Figures:
     return {"mae": wrong / n, "rmse": math.sqrt(wrong / n)}
 
 
-def row_pearson(predicted: Floats, truth: Floats) -> Floats:
+def row_pearson(predicted: NDArray[Any], truth: NDArray[Any]) -> Floats:
     """Pearson correlation of each row; NaN where either row is constant.
 
     Parameters
@@ -104,7 +107,8 @@ def mean_or_none(values: Floats) -> float | None:
 
 
 def _rank_of_truth(scores: Floats) -> Floats:
-    return np.diag(rankdata(-scores, axis=1))
+    ranks: Floats = rankdata(-scores, axis=1)
+    return np.asarray(np.diagonal(ranks), np.float64)
 
 
 def _auroc(label: NDArray[np.bool_], score: Floats, weight: Floats | None) -> float | None:

@@ -35,7 +35,9 @@ def _typed(key: str, text: str, default: Any) -> Any:
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
         return type(default)(text)
     except (ValueError, KeyError):
-        raise InputError(f"--set {key}={text}: expected a {type(default).__name__}, like {default}.") from None
+        raise InputError(
+            f"--set {key}={text}: expected a {type(default).__name__}, like {default}."
+        ) from None
 
 
 def _checked(config: CrossRecConfig) -> CrossRecConfig:
@@ -43,8 +45,14 @@ def _checked(config: CrossRecConfig) -> CrossRecConfig:
         (config.target in ("raw", "binary"), f"target={config.target}: choose raw or binary"),
         (0 < config.threshold < 1, f"threshold={config.threshold}: choose a number between 0 and 1"),
         (0 <= config.dropout < 1, f"dropout={config.dropout}: choose a number from 0 to below 1"),
-        (min(config.id_width, config.width, config.heads, config.top) > 0, "widths, heads and top must be positive"),
-        (config.heads > 0 and config.width % max(config.heads, 1) == 0, f"heads={config.heads}: must divide width={config.width}"),
+        (
+            min(config.id_width, config.width, config.heads, config.top) > 0,
+            "widths, heads and top must be positive",
+        ),
+        (
+            config.heads > 0 and config.width % max(config.heads, 1) == 0,
+            f"heads={config.heads}: must divide width={config.width}",
+        ),
         (config.alpha >= 0, f"alpha={config.alpha}: must not be negative"),
     ):
         if not good:

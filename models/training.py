@@ -80,7 +80,11 @@ class CrossRecTraining(L.LightningModule):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam with decay for dense parameters, sparse Adam for id tables with sparse gradients."""
-        tables = [f.embedding.weight for f in (self.model.gene_features, self.model.peak_features) if f.embedding.sparse]
+        tables = [
+            f.embedding.weight
+            for f in (self.model.gene_features, self.model.peak_features)
+            if f.embedding.sparse
+        ]
         sparse = {id(table) for table in tables}
         dense = [p for p in self.parameters() if id(p) not in sparse]
         optimisers: list[torch.optim.Optimizer] = [
@@ -146,7 +150,9 @@ class RunKeeper(Callback):
         What an interrupted run had saved.
     """
 
-    def __init__(self, run: Path, graphs: MultiomeGraphs, patience: int, state: dict[str, Any] | None) -> None:
+    def __init__(
+        self, run: Path, graphs: MultiomeGraphs, patience: int, state: dict[str, Any] | None
+    ) -> None:
         self.run, self.graphs, self.patience = run, graphs, patience
         state = state or {"history": [], "best": None, "waited": 0}
         self.history: list[dict[str, float]] = state["history"]
@@ -158,7 +164,9 @@ class RunKeeper(Callback):
         assert isinstance(module, CrossRecTraining)
         row = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
         if not math.isfinite(row["train_loss"]):
-            raise InputError(f"the loss of epoch {module.epoch + 1} is not finite. Lower --lr and train anew.")
+            raise InputError(
+                f"the loss of epoch {module.epoch + 1} is not finite. Lower --lr and train anew."
+            )
         self.history.append({"epoch": module.epoch, **row})
         pd.DataFrame(self.history).to_csv(self.run / "history.csv", index=False)
         self.waited += 1
@@ -208,7 +216,7 @@ class OverallBar(Callback):
         metrics = trainer.callback_metrics
         shown = {"accuracy": "validation_accuracy", "mae": "validation_mae"}
         values = {name: f"{float(metrics[key]):.3f}" for name, key in shown.items() if key in metrics}
-        self.bar.set_postfix(epoch=f"{module.epoch + 1}/{self.epochs}", **values)
+        self.bar.set_postfix({"epoch": f"{module.epoch + 1}/{self.epochs}", **values})
 
     def on_train_end(self, *_: Any) -> None:
         """Close the bar."""
@@ -271,7 +279,9 @@ class _Restore(Callback):
     def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         assert isinstance(module, CrossRecTraining)
         tensors = load_file(self.path)
-        own = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+        own = {
+            name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")
+        }
         module.model.load_state_dict(own)
         for i, optimiser in enumerate(trainer.optimizers):
             states: dict[int, dict[str, Tensor]] = {}
@@ -303,7 +313,9 @@ def _trainer(options: TrainOptions, epochs: int, callbacks: list[Callback]) -> L
 def _read_state(run: Path) -> dict[str, Any]:
     file = run / STATE / "state.json"
     if not file.is_file():
-        raise InputError(f"{run} has no finished epoch to resume from. Remove the folder and train without --resume.")
+        raise InputError(
+            f"{run} has no finished epoch to resume from. Remove the folder and train without --resume."
+        )
     try:
         state: dict[str, Any] = json.loads(file.read_text())
     except ValueError as error:

@@ -32,7 +32,9 @@ class Blocks:
 
 
 @torch.no_grad()
-def block_topk(query: ScaledRows, key: ScaledRows, queries: Blocks, keys: Blocks, k: int) -> tuple[Tensor, Tensor]:
+def block_topk(
+    query: ScaledRows, key: ScaledRows, queries: Blocks, keys: Blocks, k: int
+) -> tuple[Tensor, Tensor]:
     """Find each query's ``k`` largest products with the keys of its block.
 
     With q = q0 + e·u and k = k0 + a·w a score is ``q0·k0 + e (u·k0) + a (w·q0) + e a (u·w)``: the

@@ -37,7 +37,7 @@ def link_counts(query: Tensor, key: Tensor, ptr: Tensor, *, threshold: float = 0
     Memory is (cells, genes) and a tile, whatever the number of peaks. The backward recomputes the
     scores, for the genes alone whose gradient is not zero.
     """
-    return _LinkCounts.apply(query, key, ptr, threshold)  # type: ignore[no-any-return]
+    return _LinkCounts.apply(query, key, ptr, threshold)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _LinkCounts(torch.autograd.Function):

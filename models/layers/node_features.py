@@ -65,7 +65,9 @@ class NodeFeatures(nn.Module):
     @property
     def width(self) -> int:
         """Width of a feature vector."""
-        return self.embedding.embedding_dim + 1 + self.n_chrom + self.numbers.shape[1] + self.sequence.shape[1]
+        return (
+            self.embedding.embedding_dim + 1 + self.n_chrom + self.numbers.shape[1] + self.sequence.shape[1]
+        )
 
     def static(self, ids: Tensor) -> Tensor:
         """Return everything behind the count, (n, width - id_width - 1)."""

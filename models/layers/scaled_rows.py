@@ -37,7 +37,10 @@ class ScaledRows:
         if (begin, end) == (0, self.base.shape[1]):
             return self
         return ScaledRows(
-            self.base[:, begin:end].contiguous(), self.direction[begin:end].contiguous(), self.unique, self.scale
+            self.base[:, begin:end].contiguous(),
+            self.direction[begin:end].contiguous(),
+            self.unique,
+            self.scale,
         )
 
     def of(self, nodes: Tensor) -> ScaledRows:

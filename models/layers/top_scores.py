@@ -33,7 +33,7 @@ def top_scores(
     keys : (queries, k) int64
         Positions of the keys, -1 where there is none.
     """
-    scores, found = _TopScores.apply(
+    scores, found = _TopScores.apply(  # type: ignore[no-untyped-call]
         query.base, query.direction, key.base, key.direction, query, key, queries, keys, k
     )
     return scores, found
