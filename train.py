@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 import shutil
 import sys
 from dataclasses import asdict, dataclass
@@ -14,12 +12,11 @@ from typing import Any, get_args
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
 from scweave.graphs.schema import Split
-from scweave.models.checkpoint import check_features, load_model, write_json
+from scweave.graphs.whole import versions, write_json
+from scweave.models.checkpoint import check_features, load_model
 from scweave.models.evaluation import evaluate
 from scweave.models.settings import parse_settings
 from scweave.models.training import TrainOptions, fit
-
-_VERSIONS = ("scweave", "torch", "torch-geometric", "lightning", "numpy", "anndata")
 
 
 @dataclass(frozen=True)
@@ -140,13 +137,14 @@ def _check_model(job: Job) -> None:
 
 
 def _describe(job: Job, graphs: MultiomeGraphs) -> dict[str, Any]:
-    arguments = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(job).items()}
+    arguments = {
+        name: str(value) if isinstance(value, Path) else value for name, value in asdict(job).items()
+    }
     return {
         "arguments": {**arguments, "settings": list(job.settings)},
         "seed": job.seed,
         "dataset": {"path": str(job.dataset), "fingerprint": graphs.fingerprint},
-        "versions": {name: importlib.metadata.version(name) for name in _VERSIONS},
-        "python": platform.python_version(),
+        "versions": versions(),
     }
 
 
@@ -165,7 +163,9 @@ def _check_same(out: Path, description: dict[str, Any]) -> None:
     if before["dataset"]["fingerprint"] != description["dataset"]["fingerprint"]:
         changed.append("the dataset is another one")
     if changed:
-        raise InputError(f"{out} cannot be resumed: {'; '.join(changed)}. Give the arguments of its config.json.")
+        raise InputError(
+            f"{out} cannot be resumed: {'; '.join(changed)}. Give the arguments of its config.json."
+        )
 
 
 def create_folder(out: Path) -> None:

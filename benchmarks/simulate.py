@@ -28,6 +28,7 @@ import mudata as md
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+
 from scweave.generators.simulate import simulate
 
 TYPES, CELLS_PER_TYPE, LEAST_CELLS = 4, 10, 4

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pandas as pd
-import pyfaidx
-from gtfparse import ParsingError, read_gtf
 from numpy.typing import NDArray
 
 from ..graphs.errors import InputError
-from ..graphs.schema import BASES, SEQUENCE_LENGTH
+from ..graphs.schema import SEQUENCE_LENGTH
+from .dna import few, read_lengths, read_sequences
+from .gtf import GENE_COLUMNS, no_genes, read_genes, strip_version
 
-_GENE_COLUMNS: Final = ("gene_id", "symbol", "chrom", "start", "end", "tss", "strand", "biotype")
+__all__ = ["Genome", "Placement", "harmonise", "strip_version"]
+
 _PRIMARY: Final = r"(?:[0-9]{1,2}[LR]?|[IVX]+|[WYZ]|MT)"
-_SLICE: Final = 8_000_000  # bases of a chromosome held at a time
-_N: Final = BASES.index("N")
 
 
 @dataclass(frozen=True)
@@ -80,12 +79,12 @@ class Genome:
     def __init__(self, gtf: Path | None = None, fasta: Path | None = None) -> None:
         self.gtf = None if gtf is None else Path(gtf)
         self.fasta = None if fasta is None else Path(fasta)
-        self.genes = _no_genes() if self.gtf is None else _read_genes(self.gtf)
-        self.lengths = {} if self.fasta is None else _read_lengths(self.fasta)
+        self.genes = no_genes() if self.gtf is None else read_genes(self.gtf)
+        self.lengths = {} if self.fasta is None else read_lengths(self.fasta)
         if self.gtf and self.fasta and not any(harmonise(self.chromosomes, list(self.lengths)).values()):
             raise InputError(
-                f"{self.gtf.name} and {self.fasta.name} share no chromosome (GTF: {_few(self.chromosomes)};"
-                f" FASTA: {_few(self.lengths)}). Pass files of one genome build."
+                f"{self.gtf.name} and {self.fasta.name} share no chromosome (GTF: {few(self.chromosomes)};"
+                f" FASTA: {few(self.lengths)}). Pass files of one genome build."
             )
 
     @property
@@ -156,16 +155,14 @@ class Genome:
         if len(peaks) and self.chromosomes and not known.any():
             raise InputError(
                 f"{len(peaks):,} of {len(peaks):,} peaks are on chromosomes the {what} does not name (peaks:"
-                f" {_few(used)}; {what}: {_few(self.chromosomes)}). Pass the {what} of the peaks' genome, or"
+                f" {few(used)}; {what}: {few(self.chromosomes)}). Pass the {what} of the peaks' genome, or"
                 " rename the chromosomes."
             )
         self._check_ends(peaks, used)
         renamed = {a: b for a, b in chromosome_map.items() if b is not None and a != b}
-        report = (
-            [f"chromosomes renamed: {_few(f'{a} to {b}' for a, b in renamed.items())}"] if renamed else []
-        )
+        report = [f"chromosomes renamed: {few(f'{a} to {b}' for a, b in renamed.items())}"] if renamed else []
         if self.chromosomes and not known.all():
-            names = _few(name for name in used if chromosome_map.get(name) is None)
+            names = few(name for name in used if chromosome_map.get(name) is None)
             report.append(
                 f"{(~known).sum():,} of {len(peaks):,} peaks are on chromosomes the {what} does not name"
                 f" ({names})"
@@ -203,20 +200,11 @@ class Genome:
         InputError
             If there is no FASTA, or it lacks a chromosome of the peaks.
         """
+        if self.fasta is None:
+            raise InputError("peak sequences need DNA, and this genome has none. Pass --fasta.")
         names = np.asarray(chrom, dtype=object)
         start, end = np.asarray(start, dtype=np.int64), np.asarray(end, dtype=np.int64)
-        codes, uniques = pd.factorize(names)
-        self._require(list(uniques), names)
-        out = np.full((len(names), length), _N, dtype=np.uint8)
-        if self.fasta is None or len(names) == 0:
-            return out
-        order = np.lexsort((start, codes))
-        with _open_fasta(self.fasta) as faidx:
-            for piece in _slices(codes[order], start[order]):
-                rows = order[piece]
-                dna = _fetch(faidx, str(names[rows[0]]), int(start[rows[0]]), int(start[rows[-1]]) + length)
-                out[rows] = _cut(dna, start[rows] - start[rows[0]], end[rows] - start[rows[0]], length)
-        return out
+        return read_sequences(self.fasta, self.lengths, names, start, end, length)
 
     def _check_ends(self, peaks: pd.DataFrame, used: list[str]) -> None:
         if not self.lengths:
@@ -232,17 +220,6 @@ class Genome:
                 f"{past.sum():,} of {len(peaks):,} peaks end past the end of their chromosome (for example"
                 f" {first['peak']}: {first['chrom']} has {size:,} bp in {self.fasta and self.fasta.name})."
                 " Wrong genome? Pass the FASTA of the build that the peaks were called on."
-            )
-
-    def _require(self, wanted: list[str], names: NDArray[np.object_]) -> None:
-        if self.fasta is None:
-            raise InputError("peak sequences need DNA, and this genome has none. Pass --fasta.")
-        missing = [name for name in wanted if name not in self.lengths]
-        if missing:
-            count = int(np.isin(names.astype(str), missing).sum())
-            raise InputError(
-                f"{self.fasta.name} lacks {_few(missing)}, on which {count:,} of {len(names):,} peaks lie"
-                f" (it has {_few(self.lengths)}). Pass the FASTA of the peaks' genome, or drop these peaks."
             )
 
 
@@ -279,101 +256,16 @@ def harmonise(names: Sequence[str], reference: Sequence[str]) -> dict[str, str |
     twice = found.duplicated(keep=False) & found.notna()
     if twice.any():
         raise InputError(
-            f"one chromosome has two names ({_few(unique[twice])} are all {found[twice].iloc[0]})."
+            f"one chromosome has two names ({few(unique[twice])} are all {found[twice].iloc[0]})."
             " Rename them so that each chromosome has one name."
         )
     return {str(a): None if pd.isna(b) else str(b) for a, b in zip(unique, found, strict=True)}
-
-
-def strip_version(ids: pd.Series[str]) -> pd.Series[str]:
-    """Remove the version of Ensembl ids (``ENSG00000223972.5``); other names stay as they are.
-
-    Parameters
-    ----------
-    ids
-        Gene ids or names.
-
-    Returns
-    -------
-    Series
-        The same, without versions; ``_PAR_Y`` is kept, as it tells two genes apart.
-    """
-    return ids.str.replace(r"^(ENS[A-Z]*[0-9]+)\.[0-9]+", r"\1", regex=True)
-
-
-def _codes() -> NDArray[np.uint8]:
-    table = np.full(256, _N, dtype=np.uint8)
-    for code, base in enumerate(BASES):
-        table[[ord(base), ord(base.lower())]] = code
-    return table
-
-
-_CODES: Final = _codes()
-
-
-def _few(names: Iterable[object]) -> str:
-    listed = [str(name) for name in names]
-    return ", ".join(listed[:3]) + (" …" if len(listed) > 3 else "")
 
 
 def _chromosome_key(names: pd.Series[str]) -> pd.Series[str]:
     key = names.str.replace(r"^(?:chr[0-9A-Za-z]+_)([A-Z]+[0-9]+)v([0-9]+)(?:_.*)?$", r"\1.\2", regex=True)
     key = key.str.replace(r"^chr", "", case=False, regex=True)
     return key.mask(key.str.upper() == "M", "MT")
-
-
-def _no_genes() -> pd.DataFrame:
-    return pd.DataFrame({name: pd.Series(dtype=object) for name in _GENE_COLUMNS}).astype(
-        {"start": np.int64, "end": np.int64, "tss": np.int64}
-    )
-
-
-def _read_genes(path: Path) -> pd.DataFrame:
-    lines = _read_lines(path, {"gene"})
-    if lines.empty:
-        lines = _derive_genes(_read_lines(path, {"transcript", "exon"}), path)
-    start = lines["start"].to_numpy(dtype=np.int64) - 1  # GTF is 1-based closed
-    end = lines["end"].to_numpy(dtype=np.int64)
-    if (wrong := (start < 0) | (start >= end)).any():
-        raise InputError(
-            f"{path.name}: {wrong.sum():,} genes have start < 1 or start > end. Correct the GTF."
-        )
-    strand = lines["strand"].to_numpy(dtype=object)
-    strand[~lines["strand"].isin(["+", "-"]).to_numpy()] = None
-    gene_id = strip_version(lines["gene_id"].astype(str))
-    symbol = lines["gene_name"].astype(str) if "gene_name" in lines else pd.Series("", index=lines.index)
-    biotype = next((lines[name] for name in ("gene_biotype", "gene_type") if name in lines), "")
-    genes = pd.DataFrame({"gene_id": gene_id, "symbol": symbol.mask(symbol == "", gene_id)})
-    genes["chrom"] = lines["seqname"].astype(object).astype(str)
-    genes["start"], genes["end"] = start, end
-    genes["tss"] = np.where(strand == "-", end - 1, start)
-    genes["strand"], genes["biotype"] = strand, biotype
-    return genes[list(_GENE_COLUMNS)].reset_index(drop=True)
-
-
-def _read_lines(path: Path, features: set[str]) -> pd.DataFrame:
-    if not path.is_file():
-        raise InputError(f"GTF {path} does not exist. Pass the path of a gene annotation (.gtf or .gtf.gz).")
-    try:
-        lines: pd.DataFrame = read_gtf(str(path), features=features, result_type="pandas")
-    except (ParsingError, OSError, EOFError, UnicodeDecodeError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"{path.name} cannot be read as GTF: {reason}. Pass a complete .gtf or .gtf.gz."
-        ) from error
-    if len(lines) and "gene_id" not in lines:
-        raise InputError(f"{path.name}: its lines have no gene_id attribute (GFF3?). Pass a GTF.")
-    return lines
-
-
-def _derive_genes(lines: pd.DataFrame, path: Path) -> pd.DataFrame:
-    if lines.empty:
-        raise InputError(f"{path.name} has no gene, transcript or exon lines. Pass the annotation of genes.")
-    lines = lines.astype({"seqname": object, "strand": object})
-    kept = [name for name in ("gene_name", "gene_biotype", "gene_type") if name in lines]
-    how = {"start": "min", "end": "max", "strand": "first"} | dict.fromkeys(kept, "first")
-    # pandas groups by chromosome too, as the two copies of a PAR gene may share their id.
-    return lines.groupby(["gene_id", "seqname"], sort=False, as_index=False).agg(how)
 
 
 def _by_preference(genes: pd.DataFrame) -> pd.DataFrame:
@@ -404,7 +296,7 @@ def _take(
         values[pd.isna(values)] = None
         table[name] = values
     table["biotype"] = table["biotype"].astype(object).where(placed, "")
-    return table.astype({"start": "Int64", "end": "Int64", "tss": "Int64"})[list(_GENE_COLUMNS)]
+    return table.astype({"start": "Int64", "end": "Int64", "tss": "Int64"})[list(GENE_COLUMNS)]
 
 
 def _placement(ranked: pd.DataFrame, rows: NDArray[np.int64], by_symbol: NDArray[np.int64]) -> Placement:
@@ -421,78 +313,3 @@ def _placement(ranked: pd.DataFrame, rows: NDArray[np.int64], by_symbol: NDArray
         ambiguous=int(twice_symbol[used_symbol].sum() + twice_id[used_id].sum()),
         shared=int(taken.duplicated(keep=False).sum()),
     )
-
-
-def _read_lengths(path: Path) -> dict[str, int]:
-    if not path.is_file():
-        raise InputError(f"FASTA {path} does not exist. Pass the path of a .fa, .fasta or bgzip .fa.gz.")
-    _check_compression(path)
-    with _open_fasta(path) as faidx:
-        lengths = {str(name): int(record.rlen) for name, record in faidx.index.items()}
-    if not lengths:
-        raise InputError(f"{path.name} holds no sequence. Pass the DNA of the genome.")
-    return lengths
-
-
-def _open_fasta(path: Path) -> pyfaidx.Faidx:
-    """Open and index a FASTA; closed again after each use, so that a Genome holds no file."""
-    try:
-        return pyfaidx.Faidx(str(path), as_raw=True)
-    except ImportError as error:
-        raise InputError(
-            f"{path.name} is bgzip; reading it needs biopython. Install biopython, or decompress the file."
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"the index of {path.name} cannot be written or read ({error}). Run `samtools faidx` where you"
-            " may write, or copy the FASTA into a folder of yours."
-        ) from error
-    except (pyfaidx.FastaIndexingError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{path.name} cannot be indexed as FASTA: {error}. Pass a valid FASTA, without a stale .fai."
-        ) from error
-
-
-def _check_compression(path: Path) -> None:
-    """Refuse what pyfaidx, which goes by the name of the file, would misread or refuse."""
-    with path.open("rb") as stream:
-        head = stream.read(18)
-    zipped = head[:2] == b"\x1f\x8b"
-    if zipped and head[12:14] != b"BC":
-        raise InputError(
-            f"{path.name} is plain gzip, which allows no access by position. Decompress it with gunzip, or"
-            " compress it with bgzip instead."
-        )
-    if zipped != (path.suffix.lower() in (".gz", ".bgz")):
-        right = f"{path.name}.gz" if zipped else path.stem
-        raise InputError(f"{path.name} is {'bgzip' if zipped else 'not compressed'}: rename it to {right}.")
-    if not zipped and head[:1] != b">":
-        raise InputError(f"{path.name} does not start like a FASTA ('>'). Pass the DNA of the genome.")
-
-
-def _fetch(faidx: pyfaidx.Faidx, name: str, start: int, stop: int) -> NDArray[np.uint8]:
-    """Read the codes of ``[start, stop)`` as far as the chromosome goes, one N if it ends before."""
-    stop = min(stop, int(faidx.index[name].rlen))
-    if start >= stop:
-        return np.array([_N], dtype=np.uint8)
-    text: str = faidx.fetch(name, start + 1, stop)
-    letters = np.frombuffer(text.encode("latin-1"), dtype=np.uint8)
-    return _CODES[letters]
-
-
-def _cut(
-    dna: NDArray[np.uint8], start: NDArray[np.int64], end: NDArray[np.int64], length: int
-) -> NDArray[np.uint8]:
-    at = start[:, None] + np.arange(length)  # (peaks, length)
-    bases: NDArray[np.uint8] = dna[np.minimum(at, len(dna) - 1)]
-    bases[(at >= len(dna)) | (at >= end[:, None])] = _N
-    return bases
-
-
-def _slices(codes: NDArray[np.int64], start: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Cut sorted peaks wherever the chromosome or its slice of ``_SLICE`` bases changes."""
-    if len(codes) == 0:
-        return []
-    window = start // _SLICE
-    cuts = np.flatnonzero((np.diff(codes) != 0) | (np.diff(window) != 0)) + 1
-    return np.split(np.arange(len(codes)), cuts)

@@ -17,10 +17,11 @@ def split_cells(
 ) -> tuple[NDArray[np.object_], list[str]]:
     """Assign every cell to train (80 %), validation (10 %) or test (10 %).
 
-    Without donors, cells are split within each type; types of fewer cells than splits are dealt
-    out one by one, training first. With three donors or more, whole donors make up the test and
-    the validation cells; of two donors the smaller is the test donor and validation cells come
-    from the other.
+    Without donors, cells are split within each type; of a type with fewer cells than splits the
+    first cell trains and the second, if any, is held out, for test and validation in turn. With
+    three donors or more, whole donors make up the test and the validation cells, and the largest
+    one always trains; of two donors the smaller is the test donor and validation cells come from
+    the other.
 
     Parameters
     ----------
@@ -36,22 +37,28 @@ def split_cells(
     split
         (cells,) names of splits.
     report
-        What a reader should know, a line each.
+        What a reader should know, a line each: donors held out, small types, types that no
+        training cell has.
 
     Raises
     ------
     InputError
-        Fewer cells than splits, one donor, or cells without a donor.
+        Fewer cells than splits, a split without cells, one donor, or cells without a donor.
     """
     if len(cell_type) < len(SPLITS):
         raise InputError(
             f"{len(cell_type)} cells cannot be split into {', '.join(SPLITS)}. Pass at least {len(SPLITS)} cells."
         )
     rng = np.random.default_rng([seed, 0])
-    if donor is not None:
-        return _by_donor(cell_type, donor, rng)
-    split, small = _within_types(cell_type, rng, SPLITS)
-    return split, _flag(small)
+    if donor is None:
+        split, report = _within_types(cell_type, rng, SPLITS)
+    else:
+        split, report = _by_donor(cell_type, donor, rng)
+    _check_splits(split)
+    unseen = sorted(set(cell_type.dropna()) - set(cell_type[split == SPLITS[0]].dropna()))
+    if unseen:
+        report.append(f"types without training cells: {', '.join(unseen)}")
+    return split, report
 
 
 def make_pairs(
@@ -80,7 +87,7 @@ def make_pairs(
     Raises
     ------
     InputError
-        A split has cells of one type only, or one cell.
+        A split has labelled cells of fewer than two types, or, without labels, one cell.
     """
     rng = np.random.default_rng([seed, 1])
     codes = pd.Categorical(cell_type).codes.astype(np.int64)
@@ -92,10 +99,11 @@ def make_pairs(
     for name in SPLITS:
         own = np.flatnonzero(split == name)
         frames.append(_frame(own, own, 1, "positive", name))
-        usable = own[labelled[own]]
-        count = round(ratio * len(usable))
-        if count:
-            rna, atac = _of_other_type(usable, codes[usable], count, rng, name)
+        if ratio > 0:
+            usable = own[labelled[own]]
+            if len(np.unique(codes[usable])) < 2:
+                raise InputError(_no_negatives(name, kind, len(usable)))
+            rna, atac = _of_other_type(usable, codes[usable], round(ratio * len(usable)), rng)
             frames.append(_frame(rna, atac, 0, kind, name))
     return pd.concat(frames, ignore_index=True)
 
@@ -103,6 +111,7 @@ def make_pairs(
 def _within_types(
     cell_type: pd.Series[str], rng: np.random.Generator, parts: tuple[str, ...]
 ) -> tuple[NDArray[np.object_], list[str]]:
+    """Split the cells of each type by chance; tell which types are too small for that."""
     codes, names = pd.factorize(cell_type.fillna(""), sort=True)
     sizes = np.bincount(codes, minlength=len(names))
     order = np.lexsort((rng.random(len(codes)), codes))
@@ -111,9 +120,12 @@ def _within_types(
     held = np.maximum(1, np.round(sizes * _SHARE)).astype(np.int64)  # cells a held-out part
     part = np.maximum(len(parts) - 1 - rank // held[codes], 0)
     small = sizes < len(parts)
-    dealt = np.cumsum(small[codes[order]]) - 1
-    part[order] = np.where(small[codes[order]], dealt % len(parts), part[order])
-    return np.array(parts, dtype=object)[part], [str(name) for name in names[small]]
+    part[small[codes]] = 0
+    second = order[small[codes[order]] & (rank[order] == 1)]
+    part[second] = len(parts) - 1 - np.arange(len(second)) % (len(parts) - 1)
+    few = ", ".join(str(name) or "(unlabelled)" for name in names[small])
+    report = [f"types with fewer cells than splits, training first: {few}"] if few else []
+    return np.array(parts, dtype=object)[part], report
 
 
 def _by_donor(
@@ -130,51 +142,54 @@ def _by_donor(
     if len(sizes) == 2:
         test = [str(sizes.idxmin())]
         rest = np.flatnonzero(donor.astype(str) != test[0])
-        split[rest], small = _within_types(cell_type.iloc[rest].reset_index(drop=True), rng, SPLITS[:2])
-        validation: list[str] = []
+        split[rest], report = _within_types(cell_type.iloc[rest].reset_index(drop=True), rng, SPLITS[:2])
+        where = "validation cells: of the other donor"
     else:
         test, validation = _held_donors(sizes, rng)
         split[donor.astype(str).isin(validation)] = SPLITS[1]
-        small = []
+        where, report = f"validation donors: {', '.join(validation)}", []
     split[donor.astype(str).isin(test)] = SPLITS[2]
-    where = (
-        f"validation donors: {', '.join(validation)}"
-        if validation
-        else "validation cells: of the other donor"
-    )
-    return split, [f"test donors: {', '.join(test)}; {where}", *_flag(small)]
+    return split, [f"test donors: {', '.join(test)}; {where}", *report]
 
 
 def _held_donors(sizes: pd.Series[int], rng: np.random.Generator) -> tuple[list[str], list[str]]:
     """Take whole donors in random order until each held-out part has its share of the cells."""
-    names = list(rng.permutation(sizes.index.to_numpy()))
-    wanted, parts = _SHARE * sizes.sum(), ([], [])  # type: tuple[float, tuple[list[str], list[str]]]
-    for part, reserve in zip(parts, (2, 1), strict=True):
-        while len(names) > reserve and sizes[part].sum() < wanted:
-            part.append(names.pop())
-    return parts
+    free = list(rng.permutation(sizes.index[sizes.index != sizes.idxmax()].to_numpy()))
+    test: list[str] = []
+    validation: list[str] = []
+    for part, reserve in ((test, 1), (validation, 0)):
+        while len(free) > reserve and sizes[part].sum() < _SHARE * sizes.sum():
+            part.append(str(free.pop()))
+    return test, validation
 
 
-def _flag(small: list[str]) -> list[str]:
-    if not small:
-        return []
-    return [f"types with fewer cells than splits, dealt out one by one: {', '.join(small)}"]
+def _check_splits(split: NDArray[np.object_]) -> None:
+    for name in SPLITS:
+        if not (split == name).any():
+            raise InputError(
+                f"the {name} split has no cells ({len(split):,} cells in all): the types or donors are too small"
+                " to be divided. Pass more cells, or leave out --labels or --donor."
+            )
+
+
+def _no_negatives(split: str, kind: str, n_cells: int) -> str:
+    if kind == "random":
+        return f"the {split} split has {n_cells} cell only, so it has no negative pairs. Pass more cells."
+    return (
+        f"the {split} split has labelled cells of fewer than two types, so it has no easy negatives. Pass more"
+        " cells, another label or donor column, or leave out --labels."
+    )
 
 
 def _of_other_type(
-    cells: NDArray[np.int64], codes: NDArray[np.int64], count: int, rng: np.random.Generator, name: str
+    cells: NDArray[np.int64], codes: NDArray[np.int64], count: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw ATAC cells uniformly among those of another type, without rejection."""
     order = np.argsort(codes, kind="stable")
     cells, codes = cells[order], codes[order]
     sizes = np.bincount(codes)
     first = np.cumsum(sizes) - sizes
-    if sizes.max() == len(cells):
-        raise InputError(
-            f"the {name} split has cells of one type only, so it has no easy negatives. Pass more cells, "
-            "a label column with two types or more, or leave out --labels."
-        )
-    rna = rng.permutation(np.resize(np.arange(len(cells)), count))
+    rna = np.resize(rng.permutation(len(cells)), count)
     draw = rng.integers(0, len(cells) - sizes[codes[rna]])
     draw += np.where(draw >= first[codes[rna]], sizes[codes[rna]], 0)
     return cells[rna], cells[draw]

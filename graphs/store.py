@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -18,8 +17,9 @@ import pandas as pd
 from .csr import CsrRows, CsrWriter
 from .errors import InputError
 from .schema import SCHEMA_VERSION, SPLITS, TABLES
+from .whole import new_folder, write_json
 
-MANIFEST = "dataset.json"
+MANIFEST, CONFIG = "dataset.json", "config.json"
 _BLOCK = 1024  # cells checked at a time
 
 
@@ -42,32 +42,16 @@ class StoreWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self._folder = self.path.parent / f".{self.path.name}.partial-{os.getpid()}"
-        self._finished = False
+        self._place = new_folder(self.path)
 
     def __enter__(self) -> StoreWriter:
-        if self.path.exists():
-            raise InputError(f"{self.path} exists already. Remove it or choose another --out.")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self._folder.exists():
-                shutil.rmtree(self._folder)
-            self._folder.mkdir()
-        except OSError as error:
-            raise InputError(f"cannot write {self.path}: {error.strerror}. Choose another --out.") from error
+        self._folder = self._place.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and self._finished:
-            self._folder.rename(self.path)
-            return
-        shutil.rmtree(self._folder, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise InputError(
-                f"writing {self.path} failed: {error.strerror or error}. Free space or choose another --out."
-            ) from error
+        self._place.__exit__(kind, error, trace)
 
     def csr(self, name: str, n_columns: int) -> CsrWriter:
         """Begin a sparse matrix ``name``; close it before `finish`."""
@@ -81,21 +65,25 @@ class StoreWriter:
         """Write one table as parquet."""
         frame.to_parquet(self._folder / f"{name}.parquet", index=False)
 
+    def config(self, content: Any) -> None:
+        """Write ``config.json``: how the dataset was made."""
+        write_json(self._folder / CONFIG, content)
+
     def rows(self, name: str, n_columns: int) -> CsrRows:
         """Read back a closed sparse matrix, for what is fitted on it."""
         return _rows(self._folder, name, n_columns)
 
     def finish(self, manifest: dict[str, Any]) -> None:
-        """Write ``dataset.json`` with a checksum of every file and give the folder its name."""
-        files = sorted(path for path in self._folder.iterdir())
+        """Write ``dataset.json`` with a checksum of every file; call it last."""
+        # The arguments of a build name places; the data do not depend on them.
+        files = sorted(path for path in self._folder.iterdir() if path.name != CONFIG)
         with ThreadPoolExecutor(2) as pool:  # hashlib releases the interpreter lock
             sums = dict(zip((f.name for f in files), pool.map(checksum, files), strict=True))
         whole = {"schema_version": SCHEMA_VERSION, **manifest, "checksums": sums}
-        (self._folder / MANIFEST).write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+        write_json(self._folder / MANIFEST, whole)
         for path in (*files, self._folder / MANIFEST):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        self._finished = True
 
 
 class Store:

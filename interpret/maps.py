@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from importlib.metadata import version
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +12,8 @@ import pandas as pd
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.schema import Split
-from ..models.checkpoint import check_features, load_model, write_json
+from ..graphs.whole import new_folder, versions, write_json
+from ..models.checkpoint import check_features, load_model
 from .attention import LinkingModel
 from .candidates import MapScores, candidate_pairs
 from .evidence import Comparison, compare
@@ -29,7 +25,6 @@ from .type_links import NO_LABEL, type_links
 
 LINKS, CELL_LINKS = "links.parquet", "cells"
 MAP_FIGURE, RECOVERY_FIGURE = "map.png", "recovery.png"
-_PACKAGES = ("scweave", "torch", "torch_geometric", "numpy", "pandas", "pyarrow")
 
 
 def cell_type_map(
@@ -119,7 +114,7 @@ def write_maps(
     InputError
         ``out`` exists or cannot be written, the model is not of this dataset, or the truth is unfit.
     """
-    with _appearing(Path(out)) as folder:
+    with new_folder(Path(out)) as folder:
         loaded = load_model(Path(run))
         graphs = MultiomeGraphs(dataset, split=cast(Split | None, split))
         check_features(loaded, graphs)
@@ -135,7 +130,7 @@ def write_maps(
             "cells": "all cells" if split is None else f"the cells of the {split} split",
             "model": loaded.manifest,
             "dataset_fingerprint": graphs.fingerprint,
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+            "versions": versions(),
         }
         write_json(folder / "config.json", config)
     return summary
@@ -184,22 +179,3 @@ def _conclude(
     cells = {name: kind["cells"] for name, kind in summary["cell_types"].items()}
     draw_map(folder / MAP_FIGURE, folder / LINKS, graphs, genes=genes, cells=cells, known=known)
     return summary
-
-
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """A temporary sibling folder that takes the name ``out`` on success and is removed on any error."""
-    if out.exists():
-        raise InputError(f"{out} exists already. Remove it or choose another --out.")
-    folder = out.parent / f".{out.name}.partial-{os.getpid()}"
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        yield folder
-        folder.rename(out)
-    except OSError as error:
-        raise InputError(
-            f"writing {out} failed: {error.strerror or error}. Free space or choose another --out."
-        ) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

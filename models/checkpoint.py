@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
+from ..graphs.whole import new_file, write_json
 from .crossrec import CrossRec, CrossRecConfig
 from .layers.node_features import NodeFeatures
 
@@ -100,20 +100,9 @@ def check_features(loaded: LoadedModel, graphs: MultiomeGraphs) -> None:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors through a temporary sibling, so that a crash never leaves half a file."""
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON through a temporary sibling; NaN becomes null."""
-    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    temporary.replace(path)
+    """Write tensors as a whole, so that a crash never leaves half a file."""
+    with new_file(path) as partial:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
 
 
 def _read_manifest(run: Path) -> dict[str, Any]:

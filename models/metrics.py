@@ -108,7 +108,8 @@ def mean_or_none(values: Floats) -> float | None:
 
 def _rank_of_truth(scores: Floats) -> Floats:
     ranks: Floats = rankdata(-scores, axis=1)
-    return np.asarray(np.diagonal(ranks), np.float64)
+    own: Floats = ranks.diagonal()
+    return own
 
 
 def _auroc(label: NDArray[np.bool_], score: Floats, weight: Floats | None) -> float | None:

@@ -25,7 +25,8 @@ from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.loader import GraphLoader
 from ..graphs.schema import CELL, MATCH
-from .checkpoint import save_model, save_tensors, write_json
+from ..graphs.whole import write_json
+from .checkpoint import save_model, save_tensors
 from .crossrec import CrossRec, CrossRecConfig
 from .curves import draw_curves
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from random_dataset import write_random_dataset
-
 from scweave.generators.build import BuildOptions, build
 from scweave.generators.simulate import SimulatedFiles, simulate
 

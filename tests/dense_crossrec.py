@@ -35,7 +35,9 @@ def dense_weights(model: CrossRec, genes: Tensor, peaks: Tensor, same: Tensor) -
     return weights
 
 
-def dense_pair(model: CrossRec, gene_ids: Tensor, expression: Tensor, peak_ids: Tensor, access: Tensor) -> Tensor:
+def dense_pair(
+    model: CrossRec, gene_ids: Tensor, expression: Tensor, peak_ids: Tensor, access: Tensor
+) -> Tensor:
     """Logits ‖ pooled genes ‖ pooled peaks of one pair."""
     config = model.config
     genes = features(model.gene_features, gene_ids, expression)

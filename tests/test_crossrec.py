@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from dense_crossrec import dense_counts, dense_forward, dense_loss, dense_weights, features, graphs_of
 
+from dense_crossrec import dense_counts, dense_forward, dense_loss, dense_weights, features, graphs_of
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.models.crossrec import CrossRec, CrossRecConfig
 
@@ -47,7 +47,8 @@ def test_outputs_equal_the_dense_formula(graphs, heads, which):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"heads": 2}, {"target": "binary"}, {"alpha": 0.0}, {"sparse_ids": False}, {"on_above": 2}]
+    "options",
+    [{}, {"heads": 2}, {"target": "binary"}, {"alpha": 0.0}, {"sparse_ids": False}, {"on_above": 2}],
 )
 def test_loss_and_gradients_equal_the_dense_formula(graphs, options):
     model = make(graphs, **options)
@@ -55,11 +56,15 @@ def test_loss_and_gradients_equal_the_dense_formula(graphs, options):
         batch = graphs.batch(which)
         ours, theirs = model.loss(batch)["loss"], dense_loss(model, batch) if model.config.alpha else None
         if theirs is None:
-            theirs = torch.nn.functional.cross_entropy(dense_forward(model, batch)[0], batch["cell"].match.long())
+            theirs = torch.nn.functional.cross_entropy(
+                dense_forward(model, batch)[0], batch["cell"].match.long()
+            )
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
         mine, other = gradients(model, ours), gradients(model, theirs)
         for name, grad in other.items():
-            torch.testing.assert_close(mine[name], grad, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(
+                mine[name], grad, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}"
+            )
         assert max(float(grad.abs().max()) for name, grad in other.items() if "query" in name) > 1e-6
 
 
@@ -72,14 +77,20 @@ def test_cases_that_matter_are_in_the_oracle(graphs):
         peaks = features(model.peak_features, peak_ids, access)
         same = model.gene_features.chrom[gene_ids][:, None] == model.peak_features.chrom[peak_ids][None]
         scores = (model.query(genes) @ model.key(peaks).T) * same
-        passed = (torch.sigmoid(scores) > 0.8).any(1) if len(peak_ids) else torch.zeros(len(gene_ids), dtype=bool)
+        passed = (
+            (torch.sigmoid(scores) > 0.8).any(1) if len(peak_ids) else torch.zeros(len(gene_ids), dtype=bool)
+        )
         few = (scores > 0).sum(1) < 10
         others = len(peak_ids) - same.sum(1)
         seen |= {"empty"} if not len(peak_ids) else set()
         seen |= {"unplaced"} if (model.gene_features.chrom[gene_ids] < 0).any() else set()
         seen |= {"passes"} if passed.any() else set()
         seen |= {"fill"} if (passed & few & (others > 0)).any() else set()
-        seen |= {"negative"} if (passed & few & ((scores > 0).sum(1) + others < 10) & (scores < 0).any(1)).any() else set()
+        seen |= (
+            {"negative"}
+            if (passed & few & ((scores > 0).sum(1) + others < 10) & (scores < 0).any(1)).any()
+            else set()
+        )
     assert seen == {"empty", "unplaced", "passes", "fill", "negative"}
 
 

@@ -1,6 +1,9 @@
 """Genes, chromosome names and DNA from small files on disk, and from the real GTFs."""
 
 import gzip
+import struct
+import sys
+import zlib
 
 import anndata as ad
 import numpy as np
@@ -239,7 +242,7 @@ def test_sequences_equal_slicing(tmp_path_factory, data):
 
 
 def test_sequences_across_slices_of_a_chromosome(tmp_path, monkeypatch):
-    monkeypatch.setattr("scweave.generators.genome._SLICE", 16)
+    monkeypatch.setattr("scweave.generators.dna._SLICE", 16)
     rng = np.random.default_rng(0)
     dna = "".join(rng.choice(list("ACGT"), 300))
     genome = Genome(fasta=write_fasta(tmp_path / "g.fa", chr1=dna))
@@ -265,6 +268,33 @@ def test_compressed_fasta_is_refused_with_the_fix(tmp_path):
     plain.write_bytes(b">chr1\nACGT\n")
     with pytest.raises(InputError, match=r"g\.fa\.gz is not compressed: rename it to g\.fa"):
         Genome(fasta=plain)
+
+
+def write_bgzip(path, text):
+    """Write one BGZF block and the empty one that ends a file."""
+
+    def block(data):
+        body = zlib.compress(data, wbits=-15)
+        head = b"\x1f\x8b\x08\x04" + bytes(5) + b"\xff\x06\x00BC\x02\x00" + struct.pack("<H", len(body) + 25)
+        return head + body + struct.pack("<II", zlib.crc32(data), len(data))
+
+    path.write_bytes(block(text.encode()) + block(b""))
+    return path
+
+
+def test_bgzip_without_biopython_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "Bio", None)
+    path = write_bgzip(tmp_path / "g.fa.gz", ">chr1\nACGT\n")
+    with pytest.raises(InputError, match=r"g\.fa\.gz is bgzip; .*Install biopython, or decompress"):
+        Genome(fasta=path)
+
+
+def test_bgzip_reads_as_plain_text_does(tmp_path):
+    pytest.importorskip("Bio.bgzf", reason="bgzip needs biopython")
+    genome = Genome(fasta=write_bgzip(tmp_path / "g.fa.gz", ">chr1\nACGT\nGG\n"))
+    assert genome.lengths == {"chr1": 6}
+    found = genome.sequences(["chr1"], np.array([1]), np.array([6]), length=6)
+    assert found.tolist() == [[1, 2, 3, 2, 2, 4]]
 
 
 def test_bad_fasta_is_named(tmp_path):

@@ -91,8 +91,8 @@ def test_chunks_give_the_rows_wanted_in_any_storage(tmp_path, storage, rows, siz
 
 
 def test_far_rows_are_read_in_runs(pair, monkeypatch):
-    monkeypatch.setattr("scweave.generators.read._GAP", 3)
-    monkeypatch.setattr("scweave.generators.read._DENSE", 3 * N_PEAKS)
+    monkeypatch.setattr("scweave.generators.counts._GAP", 3)
+    monkeypatch.setattr("scweave.generators.counts._DENSE", 3 * N_PEAKS)
     for storage in (sparse.csr_matrix, np.asarray):
         experiment = read(pair(change_atac=lambda _, s=storage: modality(PEAKS, seed=1, as_matrix=s)))
         rows = np.array([29, 0, 15, 16, 2, 2])

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from gtfparse import read_gtf
 from pyfaidx import Fasta
+
 from scweave.generators.simulate import SimulatedFiles, Simulation, simulate
 from scweave.generators.simulate_cells import count_blocks, open_chance, rare_codes, type_sizes
 from scweave.generators.simulate_factors import UBIQUITOUS, make_programs

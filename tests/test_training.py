@@ -34,7 +34,14 @@ def finished(simulated_dataset, tmp_path_factory):
 
 def test_a_run_leaves_what_the_design_names(finished, simulated_dataset):
     out, metrics = finished
-    for name in ("history.csv", "curves.png", "config.json", "model.safetensors", "model.json", "metrics.json"):
+    for name in (
+        "history.csv",
+        "curves.png",
+        "config.json",
+        "model.safetensors",
+        "model.json",
+        "metrics.json",
+    ):
         assert (out / name).stat().st_size > 0
     history = pd.read_csv(out / "history.csv")
     assert list(history["epoch"]) == [0, 1, 2]
@@ -52,7 +59,9 @@ def test_metrics_have_the_form_of_the_contract(finished):
     _, metrics = finished
     assert metrics["model"] == "crossrec"
     assert metrics["split"] == "test"
-    assert {"accuracy", "precision_pos", "precision_neg", "recall_pos", "recall_neg", "auroc"} <= set(metrics["matching"])
+    assert {"accuracy", "precision_pos", "precision_neg", "recall_pos", "recall_neg", "auroc"} <= set(
+        metrics["matching"]
+    )
     assert {"recall@1", "recall@10", "mrr", "foscttm", "n"} <= set(metrics["retrieval"])
     assert {"auroc", "auprc", "pearson", "mae", "rmse"} <= set(metrics["translation"])
     assert {"all_zero", "gene_mean", "type_mean"} == set(metrics["baselines"]["translation"])
@@ -146,7 +155,7 @@ def test_damaged_and_newer_checkpoints_are_refused(finished, tmp_path):
         load_model(tmp_path)
     manifest = json.loads((tmp_path / "model.json").read_text())
     (tmp_path / "model.json").write_text(json.dumps({**manifest, "schema_version": 99}))
-    with pytest.raises(InputError, match="schema 99.*Update scweave"):
+    with pytest.raises(InputError, match=r"schema 99.*Update scweave"):
         load_model(tmp_path)
 
 

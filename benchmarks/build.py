@@ -1,0 +1,267 @@
+"""What does a graph dataset cost? Size on disk, memory of the build, and speed of reading batches.
+
+Cells are rows of pbmc_mosim40 (10x PBMC Multiome, 36,601 genes x 108,377 peaks) drawn with
+replacement, every count thinned binomially (each molecule kept with probability 0.95), so that rows
+differ and densities stay real. They are written in pieces as an h5ad pair, and built with the
+default window prior. The same is done at a quarter and a half of the cells: memory must not grow,
+and time should grow linearly.
+
+bytes_per_nonzero
+    bytes of the stored matrices (indptr, indices, values) for each stored non-zero
+cells_per_s
+    read back in shuffled batches of 64, each cell once: ids, values and node batches, without cis edges
+peak_mb_over_static
+    growth of resident memory during the build over what imports take, less the static tables; pages
+    of mapped files, which the system drops at will, are counted in peak_mb_with_mapped_files alone
+
+Beside it what one would use instead: anndata backed by the h5ad pair, a HeteroData a cell, batched by
+torch_geometric's DataLoader. Each step runs in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+import torch
+from anndata.io import write_elem
+from measure import PeakMemory, Worker, seconds, serve
+from scipy import sparse
+from torch_geometric.data import Dataset, HeteroData
+from torch_geometric.loader import DataLoader
+
+from scweave.generators.build import BuildOptions, build
+from scweave.graphs.dataset import MultiomeGraphs
+from scweave.graphs.loader import GraphLoader
+from scweave.graphs.schema import ACCESSIBILITY, EXPRESSION, GENE, ID, PEAK
+
+MODALITIES = ("rna", "atac")
+BATCH = 64
+_PIECE = 512  # cells written at a time
+_KEPT = 0.95
+_REFERENCE_CELLS = 512  # the reference is slow, and its speed does not depend on how many
+
+
+def data_folder() -> Path:
+    """Where the real data is; ends with a message if it is not."""
+    folder = Path(os.environ.get("SCWEAVE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    for name in ("pbmc_mosim40_rna.h5ad", "pbmc_mosim40_atac.h5ad", "genome/hg38_gencode43_genes.gtf.gz"):
+        if not (folder / name).is_file():
+            sys.exit(f"{folder / name} not found. Set SCWEAVE_DATA to the folder that holds it.")
+    return folder
+
+
+def write_pair(folder: Path, n_cells: int) -> None:
+    """Write ``rna.h5ad`` and ``atac.h5ad`` of resampled, thinned cells."""
+    rng = np.random.default_rng(0)
+    real = {name: ad.read_h5ad(data_folder() / f"pbmc_mosim40_{name}.h5ad") for name in MODALITIES}
+    drawn = rng.integers(0, real["rna"].n_obs, n_cells)
+    for name, source in real.items():
+        obs = source.obs.iloc[drawn].set_axis([f"cell{i}" for i in range(n_cells)])
+        with h5py.File(folder / f"{name}.h5ad", "w") as file:
+            shell = ad.AnnData(obs=obs, var=source.var, uns={"genome": source.uns["genome"]})
+            write_elem(file, "/", shell)
+            if "X" in file:
+                del file["X"]  # some versions of anndata write an empty one
+            counts = sparse.csr_matrix(source.X)
+            _write_csr(file, counts.shape[1], (_thinned(counts[rows], rng) for rows in _pieces(drawn)))
+
+
+def _pieces(drawn: np.ndarray) -> Iterator[np.ndarray]:
+    yield from np.split(drawn, range(_PIECE, len(drawn), _PIECE))
+
+
+def _thinned(counts: sparse.csr_matrix, rng: np.random.Generator) -> sparse.csr_matrix:
+    counts.data = rng.binomial(counts.data.astype(np.int64), _KEPT).astype(np.float32)
+    counts.eliminate_zeros()
+    return counts
+
+
+def _write_csr(file: h5py.File, n_columns: int, pieces: Iterator[sparse.csr_matrix]) -> None:
+    group = file.create_group("X")
+    data, indices = (
+        group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(1 << 16,))
+        for name, dtype in (("data", np.float32), ("indices", np.int32))
+    )
+    indptr = [np.zeros(1, np.int64)]
+    for piece in pieces:
+        stored = data.shape[0]
+        for array, values in ((data, piece.data), (indices, piece.indices)):
+            array.resize((stored + piece.nnz,))
+            array[stored:] = values
+        indptr.append(piece.indptr[1:].astype(np.int64) + stored)
+    group["indptr"] = np.concatenate(indptr)
+    n_rows = len(group["indptr"]) - 1
+    group.attrs.update(
+        {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": np.array([n_rows, n_columns])}
+    )
+
+
+class CellGraphs(Dataset):
+    """The reference: a HeteroData a cell, read from a backed h5ad pair."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._sides = [
+            (node, field, ad.read_h5ad(folder / f"{name}.h5ad", backed="r"))
+            for name, node, field in (("rna", GENE, EXPRESSION), ("atac", PEAK, ACCESSIBILITY))
+        ]
+
+    def len(self) -> int:
+        """Return the number of cells."""
+        return int(self._sides[0][2].n_obs)
+
+    def get(self, idx: int) -> HeteroData:
+        """Read one cell."""
+        data = HeteroData()
+        for node, field, side in self._sides:
+            row = sparse.csr_matrix(side.X[idx])
+            data[node][ID] = torch.from_numpy(row.indices.astype(np.int64))
+            data[node][field] = torch.from_numpy(row.data.astype(np.float32))
+            data[node].num_nodes = row.nnz
+        return data
+
+
+def built(folder: Path, private: bool) -> dict[str, float]:
+    """Build the dataset: time, and growth of memory with or without mapped files."""
+    out = folder / f"dataset_{'private' if private else 'all'}"
+    gtf = data_folder() / "genome" / "hg38_gencode43_genes.gtf.gz"
+    inputs = [folder / f"{name}.h5ad" for name in MODALITIES]
+    with PeakMemory(private=private) as memory:
+        spent = seconds(
+            lambda: build(inputs, out, gtf=gtf, options=BuildOptions(labels="cell_type"), progress=False)
+        )
+    return {"build_s": spent, "growth_mb": memory.growth_mb}
+
+
+def sizes(folder: Path) -> dict[str, float]:
+    """Bytes of the dataset's matrices, of its static tables in memory, and of the h5ad pair."""
+    graphs = MultiomeGraphs(folder / "dataset_private")
+    matrices = [graphs.rna_rows, graphs.atac_rows]
+    arrays = [array for rows in matrices for array in (rows.indptr, rows.indices, rows.values)]
+    nonzeros = sum(len(rows.values) for rows in matrices)
+    tables = (graphs.genes, graphs.peaks)
+    static = sum(int(table.frame.memory_usage(deep=True).sum()) for table in tables)
+    static += sum(tensor.nbytes for table in tables for tensor in table.tensors.values())
+    if graphs.cis is not None:
+        static += graphs.cis.indptr.nbytes + graphs.cis.peak.nbytes + graphs.cis.distance.nbytes
+    return {
+        "nonzeros": nonzeros,
+        "bytes_per_nonzero": sum(array.nbytes for array in arrays) / nonzeros,
+        "static_mb": static / 1e6,
+        "h5ad_bytes_per_nonzero": sum((folder / f"{m}.h5ad").stat().st_size for m in MODALITIES) / nonzeros,
+    }
+
+
+def cells_per_s(folder: Path, *, cis: bool, workers: int, repeats: int) -> float:
+    """Cells a second through the loader, once over the dataset, median of repeats."""
+    loader = GraphLoader(
+        MultiomeGraphs(folder / "dataset_private"), BATCH, shuffle=True, cis=cis, num_workers=workers
+    )
+    return _median_speed(lambda: sum(int(batch.num_graphs) for batch in loader), repeats)
+
+
+def reference_cells_per_s(folder: Path, repeats: int) -> float:
+    """Cells a second through backed anndata and torch_geometric's DataLoader, over some of the cells."""
+    graphs = CellGraphs(folder)
+    some = graphs[torch.randperm(len(graphs))[:_REFERENCE_CELLS]]
+    loader = DataLoader(some, BATCH, shuffle=True)
+    return _median_speed(lambda: sum(int(batch.num_graphs) for batch in loader), repeats)
+
+
+def _median_speed(read_all: Callable[[], int], repeats: int) -> float:
+    speeds = []
+    for _ in range(repeats):
+        cells: list[int] = []
+        spent = seconds(lambda cells=cells: cells.append(read_all()))  # type: ignore[misc]
+        speeds.append(cells[0] / spent)
+    return statistics.median(speeds)
+
+
+def questions(folder: Path, n_cells: int, repeats: int) -> dict[str, Callable[[], Any]]:
+    """What a worker process can be asked to do."""
+    return {
+        "write": lambda: write_pair(folder, n_cells),
+        "build": lambda: built(folder, private=True),
+        "build_with_mapped_files": lambda: built(folder, private=False),
+        "sizes": lambda: sizes(folder),
+        "read": lambda: cells_per_s(folder, cis=False, workers=0, repeats=repeats),
+        "read_2_workers": lambda: cells_per_s(folder, cis=False, workers=2, repeats=repeats),
+        "read_cis": lambda: cells_per_s(folder, cis=True, workers=0, repeats=repeats),
+        "read_cis_2_workers": lambda: cells_per_s(folder, cis=True, workers=2, repeats=repeats),
+        "read_reference": lambda: reference_cells_per_s(folder, repeats),
+    }
+
+
+def measure(n_cells: int, quick: bool, *, speed: bool) -> dict[str, Any]:
+    """Write, build and read one size; every step in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+
+        def ask(question: str) -> Any:
+            arguments = ["--worker", folder, "--cells", str(n_cells), *(["--quick"] if quick else [])]
+            with Worker(__file__, arguments) as worker:
+                return worker.ask(question)
+
+        ask("write")
+        private, everything, size = ask("build"), ask("build_with_mapped_files"), ask("sizes")
+        row = {
+            **size,
+            "build_s": min(private["build_s"], everything["build_s"]),
+            "peak_mb_over_static": private["growth_mb"] - size["static_mb"],
+            "peak_mb_with_mapped_files": everything["growth_mb"] - size["static_mb"],
+        }
+        reads = [name for name in questions(Path(), 0, 0) if name.startswith("read")]
+        return {**row, **({name: ask(name) for name in reads} if speed else {})}
+
+
+def result(n_cells: int, quick: bool) -> dict[str, Any]:
+    """Measure all sizes and name the figures."""
+    cases = {str(n): measure(n, quick, speed=n == n_cells) for n in (n_cells // 4, n_cells // 2, n_cells)}
+    whole = cases[str(n_cells)]
+    return {
+        "bytes_per_nonzero": whole["bytes_per_nonzero"],
+        "cells_per_s": max(whole["read"], whole["read_2_workers"]),
+        "peak_mb_over_static": whole["peak_mb_over_static"],
+        "reference_cells_per_s": whole["read_reference"],
+        "cases": cases,
+    }
+
+
+def show(figures: dict[str, Any]) -> None:
+    for name, value in figures.items():
+        if name != "cases":
+            print(f"{name:28}{value:12,.1f}")
+    print(pd.DataFrame(figures["cases"]).map(lambda value: f"{value:,.1f}").replace("nan", "").to_string())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    parser.add_argument("--quick", action="store_true", help="1,000 cells")
+    parser.add_argument("--cells", type=int, help="cells (default 10,000)")
+    parser.add_argument("--worker", metavar="FOLDER", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    n_cells = arguments.cells or (1_000 if arguments.quick else 10_000)
+    data_folder()
+    if arguments.worker:
+        serve(questions(arguments.worker, n_cells, 1 if arguments.quick else 3))
+        return
+    figures = result(n_cells, arguments.quick)
+    print(json.dumps(figures)) if arguments.json else show(figures)
+
+
+if __name__ == "__main__":
+    main()

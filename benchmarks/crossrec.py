@@ -1,0 +1,253 @@
+"""What does CrossRec cost against the same function over dense matrices? Time and memory of a training step.
+
+Both sides have the same weights and the same pairs, of the size of a real 10x Multiome cell: 3,311
+expressed genes and 17,888 open peaks, out of 20,771 genes and 169,180 peaks with 256 bp of sequence
+on 29 chromosomes. How many ids the cells of a batch share is that of pbmc_mosim40 (for genes, fewer).
+A step is forward and backward, projections and embeddings included, without the optimizer:
+
+matching
+    one pair (the main case), and a batch of 32 against the dense layer one pair at a time;
+    the figures of the batch are seconds a pair
+translation
+    one pair: every gene against its open peaks
+
+Logits, loss and gradients of both sides are compared first. Each side runs in a process of its own;
+the timed runs alternate, and medians are given. Memory is growth over the loaded model and inputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from measure import PeakMemory, Waiting, Worker, alternate, seconds, serve
+from numpy.typing import NDArray
+from torch import Tensor
+from torch_geometric.data import Batch
+
+from dense_crossrec import DenseCrossRec
+from scweave.graphs.collate import assemble
+from scweave.graphs.schema import ACCESSIBILITY, CELL, EXPRESSION, GENE, ID, MATCH, PEAK, SEQUENCE_LENGTH
+from scweave.models.crossrec import CrossRec, CrossRecConfig
+from scweave.models.layers.node_features import NodeFeatures
+
+# Mb of chr1 to chr22, X, Y, and five scaffolds: the share of genes and peaks on each chromosome.
+_LENGTHS = (
+    *(248.96, 242.19, 198.30, 190.21, 181.54, 170.81, 159.35, 145.14, 138.39, 133.80, 135.09, 133.28),
+    *(114.36, 107.04, 101.99, 90.34, 83.26, 80.37, 58.62, 64.44, 46.71, 50.82, 156.04, 57.23),
+    *(0.18, 0.17, 0.16, 0.15, 0.02),
+)
+# Spread of the log frequency of a feature: 32 cells of pbmc_mosim40 open 7.2 times the peaks of one
+# cell, and this gives 7.0 at the size of that data.
+_SPREAD = 1.9
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Size:
+    """Vocabularies, nodes a cell, and how often a step is timed."""
+
+    genes: int
+    peaks: int
+    expressed: int
+    open: int
+    repeats: int
+    batch_repeats: int
+
+
+FULL = Size(20_771, 169_180, 3_311, 17_888, repeats=7, batch_repeats=3)
+QUICK = Size(6_000, 40_000, 1_000, 5_000, repeats=3, batch_repeats=3)
+_TINY = (64, 256)  # nodes of the pair that warms a process up
+CASES = {"matching": 1, "matching_batch_32": 32, "translation": 1}
+
+
+def make_model(size: Size, rng: np.random.Generator) -> CrossRec:
+    """Make an untrained model with random static attributes, chromosomes as in hg38."""
+    torch.manual_seed(0)
+    share = np.array(_LENGTHS) / sum(_LENGTHS)
+    gene_chrom, peak_chrom = (
+        torch.from_numpy(np.sort(rng.choice(len(share), n, p=share))) for n in (size.genes, size.peaks)
+    )
+    sequence = torch.from_numpy(rng.integers(0, 4, (size.peaks, SEQUENCE_LENGTH), dtype=np.uint8))
+    return CrossRec(
+        NodeFeatures(gene_chrom, len(share), 256, numbers=torch.rand(size.genes, 4)),
+        NodeFeatures(peak_chrom, len(share), 256, sequence=sequence),
+        CrossRecConfig(dropout=0.0),  # so that both sides can be compared
+    )
+
+
+def make_batch(size: Size, n_graphs: int, rng: np.random.Generator) -> Batch:
+    """Lay cells side by side that draw features by a frequency of their own."""
+    sides = []
+    for n_features, n_nodes in ((size.genes, size.expressed), (size.peaks, size.open)):
+        favour = rng.normal(0, _SPREAD, n_features)
+        ids = np.concatenate([_draw(favour, n_nodes, rng) for _ in range(n_graphs)])
+        counts = (1 + rng.poisson(1.3, len(ids))).astype(np.float32)
+        sides.append((ids, counts, np.full(n_graphs, n_nodes)))
+    match = torch.arange(n_graphs) % 2 == 0
+    return assemble(
+        {MATCH: match.float()}, *sides, attributes={GENE: {}, PEAK: {}}, cis=None, n_peaks=size.peaks
+    )
+
+
+def _draw(favour: NDArray[np.float64], n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw n distinct features, those that are favoured more often (exponential race), in order."""
+    race = np.log(rng.exponential(size=len(favour))) - favour
+    return np.sort(np.argpartition(race, n)[:n])
+
+
+def our_step(model: CrossRec, batch: Batch, case: str) -> Callable[[], Tensor]:
+    """Forward to the loss of a batch, by scweave."""
+    if case != "translation":
+        return lambda: F.cross_entropy(model(batch).logits, batch[CELL][MATCH].long())
+    positive = batch[CELL][MATCH] > 0
+    target = model.expression(batch, positive)
+    return lambda: F.mse_loss(model.switch(model.translate(batch, positive)), target)
+
+
+def dense_step(model: CrossRec, batch: Batch, case: str) -> Callable[[], Tensor]:
+    """Forward to the loss of the first pair of a batch, dense."""
+    dense = DenseCrossRec(model)
+    genes, peaks = (slice(0, int(batch[node].ptr[1])) for node in (GENE, PEAK))
+    open_peaks = batch[PEAK][ID][peaks], batch[PEAK][ACCESSIBILITY][peaks]
+    expressed = batch[GENE][ID][genes], batch[GENE][EXPRESSION][genes]
+    if case != "translation":
+        match = batch[CELL][MATCH][:1].long()
+        return lambda: F.cross_entropy(dense(*expressed, *open_peaks), match)
+    target = torch.zeros(len(model.gene_features.chrom)).index_copy(0, *expressed)
+    return lambda: F.mse_loss(model.switch(dense.translate(*open_peaks)), target)
+
+
+class Side:
+    """One side of one case, loaded: what a worker process holds.
+
+    Parameters
+    ----------
+    side
+        ``ours`` or ``reference``.
+    case
+        A name in ``CASES``.
+    size
+        See `Size`.
+    """
+
+    def __init__(self, side: str, case: str, size: Size) -> None:
+        rng = np.random.default_rng(0)
+        self.model = make_model(size, rng)
+        tiny = Size(size.genes, size.peaks, *_TINY, repeats=1, batch_repeats=1)
+        batch = make_batch(size, CASES[case] if side == "ours" else 1, rng)
+        make = our_step if side == "ours" else dense_step
+        self.loss = make(self.model, batch, case)
+        self._warm_up(make(self.model, make_batch(tiny, 1, rng), "matching"))
+
+    def _warm_up(self, loss: Callable[[], Tensor]) -> None:
+        """Load the code that both sides need, so that it counts as no one's memory."""
+        loss().backward()
+        self.model.zero_grad()
+
+    def step(self) -> Tensor:
+        """One forward and backward."""
+        self.model.zero_grad()
+        loss = self.loss()
+        loss.backward()
+        return loss
+
+    def growth_mb(self) -> float:
+        """Peak memory of two steps over the loaded side (the second finds the gradients of the first)."""
+        with PeakMemory() as memory:
+            self.step()
+            self.step()
+        self.model.zero_grad()
+        return memory.growth_mb
+
+    def seconds(self) -> float:
+        """Time of a step, the median of one second of them (the longer ones run once)."""
+        return seconds(self.step, at_least=1.0)
+
+    def results(self) -> dict[str, float]:
+        """Loss, and the length of the gradient of each parameter."""
+        loss = self.step().item()
+        norms = {
+            name: float(p.grad.coalesce().values().norm() if p.grad.is_sparse else p.grad.norm())
+            for name, p in self.model.named_parameters()
+            if p.grad is not None
+        }
+        return {"loss": loss, **norms}
+
+
+def largest_difference(ours: dict[str, float], reference: dict[str, float]) -> float:
+    """Largest relative difference of results; a parameter that one side leaves out counts as zero."""
+    names = {*ours, *reference}
+    pairs = [(ours.get(name, 0.0), reference.get(name, 0.0)) for name in names]
+    return max(abs(a - b) / max(abs(a), abs(b), 1e-6) for a, b in pairs)
+
+
+def compare(case: str, quick: bool) -> dict[str, float]:
+    """Run one case on both sides; times are seconds a pair."""
+    pairs, size = CASES[case], QUICK if quick else FULL
+    options = ["--quick"] if quick else []
+    with (
+        Worker(__file__, ["--worker", "ours", case, *options]) as ours,
+        Worker(__file__, ["--worker", "reference", case, *options]) as reference,
+    ):
+        growth = [worker.ask("growth_mb") for worker in (ours, reference)]
+        difference = 0.0
+        if pairs == 1:
+            difference = largest_difference(ours.ask("results"), reference.ask("results"))
+            if not difference <= TOLERANCE:
+                sys.exit(f"{case}: the two sides differ by {difference:.1e}, more than {TOLERANCE:g}.")
+        repeats = size.repeats if case == "matching" else size.batch_repeats
+        times = alternate([ours, reference], repeats)
+    our_s, reference_s = statistics.median(times[0]) / pairs, statistics.median(times[1])
+    row = {
+        "ours_s": our_s,
+        "reference_s": reference_s,
+        "speedup": reference_s / our_s,
+        "ours_peak_mb": growth[0],
+        "reference_peak_mb": growth[1],
+    }
+    return {**row, "difference": difference} if pairs == 1 else row
+
+
+def show(rows: dict[str, dict[str, float]]) -> None:
+    print(f"{'seconds a pair':20}{'ours':>10}{'dense':>10}{'faster':>9}{'ours MB':>10}{'dense MB':>10}")
+    for name, row in rows.items():
+        print(
+            f"{name:20}{row['ours_s']:10.4f}{row['reference_s']:10.3f}{row['speedup']:8.1f}x"
+            f"{row['ours_peak_mb']:10.0f}{row['reference_peak_mb']:10.0f}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    parser.add_argument("--quick", action="store_true", help="a cell and vocabularies of about a third")
+    parser.add_argument("--worker", nargs=2, metavar=("SIDE", "CASE"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        side = Side(*arguments.worker, QUICK if arguments.quick else FULL)
+        serve({name: getattr(side, name) for name in ("growth_mb", "results", "seconds")})
+        return
+    with Waiting() as waiting:
+        rows = {case: compare(case, arguments.quick) for case in CASES}
+    if arguments.json:
+        main_case: dict[str, Any] = rows.pop("matching")
+        machine = {"threads": torch.get_num_threads(), "waiting_for_cores": waiting.share}
+        print(json.dumps({**main_case, "cases": rows, **machine}))
+    else:
+        show(rows)
+        print(f"share of time in which a process waited for a core: {waiting.share}")
+
+
+if __name__ == "__main__":
+    main()
