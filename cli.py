@@ -342,10 +342,12 @@ def _table(title: str, columns: list[str], rows: dict[str, dict[str, Any]]) -> N
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=None, header_style="bold")
-    table.add_column("", justify="left")
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
     for column in columns:
-        table.add_column(column.replace("precision", "prec"), justify="right")
+        table.add_column(
+            column.replace("precision", "prec").replace("recall_", "rec_"), justify="right", no_wrap=True
+        )
     for name, values in rows.items():
         table.add_row(name, *(_number(values.get(column)) for column in columns))
     Console().print(table)

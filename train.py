@@ -43,7 +43,6 @@ class Job:
             batch_size=self.batch_size,
             lr=self.lr,
             patience=self.patience,
-            devices=self.devices,
             precision=self.precision,
             seed=self.seed,
         )
@@ -127,6 +126,8 @@ def evaluate_run(
 def _check_model(job: Job) -> None:
     if job.model != "crossrec":
         raise InputError(f"--model {job.model}: this version has crossrec. Pass --model crossrec.")
+    if job.devices != 1:
+        raise InputError(f"--devices {job.devices}: this version trains on one device. Leave the option out.")
     if job.mode not in ("published", "default"):
         raise InputError(f"--mode {job.mode}: choose published or default.")
     if job.mode == "default":

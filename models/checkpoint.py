@@ -123,7 +123,7 @@ def _read_manifest(run: Path) -> dict[str, Any]:
 
 
 def _empty(tensors: dict[str, Tensor], config: CrossRecConfig, n_chrom: int) -> CrossRec:
-    """Make a model of the shapes that the weights have."""
+    """Make a model of the shapes and precision that the weights have."""
 
     def part(name: str) -> NodeFeatures:
         own = {key: tensors[f"{name}.{key}"] for key in ("chrom", "numbers", "sequence")}
@@ -136,7 +136,7 @@ def _empty(tensors: dict[str, Tensor], config: CrossRecConfig, n_chrom: int) -> 
             sparse=config.sparse_ids,
         )
 
-    return CrossRec(part("gene_features"), part("peak_features"), config)
+    return CrossRec(part("gene_features"), part("peak_features"), config).to(tensors["query.weight"].dtype)
 
 
 def _first_line(error: Exception) -> str:

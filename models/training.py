@@ -46,8 +46,10 @@ class TrainOptions:
         Epochs without a better validation score (accuracy - MAE) before training stops.
     seed
         Decides initial weights, order and dropout.
-    devices, precision, accelerator
-        As Lightning names them.
+    precision
+        ``32-true`` or ``64-true``, as Lightning names them.
+    accelerator
+        As Lightning names it; ``auto`` takes a GPU when there is one.
     """
 
     epochs: int = 100
@@ -56,14 +58,15 @@ class TrainOptions:
     weight_decay: float = 1e-5
     patience: int = 10
     seed: int = 0
-    devices: int = 1
     precision: str = "32-true"
     accelerator: str = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "lr", "patience", "devices"):
+        for name in ("epochs", "batch_size", "lr", "patience"):
             if not getattr(self, name) > 0:  # also refuses NaN
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be positive.")
+        if self.precision not in ("32-true", "64-true"):
+            raise InputError(f"--precision {self.precision}: crossrec trains in 32-true or 64-true.")
 
 
 class CrossRecTraining(L.LightningModule):
@@ -298,7 +301,7 @@ class _Restore(Callback):
 def _trainer(options: TrainOptions, epochs: int, callbacks: list[Callback]) -> L.Trainer:
     return L.Trainer(
         accelerator=options.accelerator,
-        devices=options.devices,
+        devices=1,
         precision=options.precision,  # type: ignore[arg-type]
         max_epochs=epochs,
         callbacks=callbacks,

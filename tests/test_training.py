@@ -95,6 +95,11 @@ def test_interrupted_and_resumed_equals_uninterrupted(simulated_dataset, tmp_pat
     assert (parts.out / "history.csv").read_bytes() == (whole.out / "history.csv").read_bytes()
 
 
+def test_double_precision_trains(simulated_dataset, tmp_path):
+    run(job(simulated_dataset, tmp_path / "run", epochs=1, precision="64-true"), progress=False)
+    assert load_file(tmp_path / "run" / "model.safetensors")["query.weight"].dtype == torch.float64
+
+
 def test_patience_stops_and_stays_stopped(simulated_dataset, tmp_path):
     stopped = job(simulated_dataset, tmp_path / "run", epochs=40, patience=1, lr=1e-9)
     run(stopped, progress=False)
@@ -126,6 +131,8 @@ def test_wrong_jobs_are_refused_and_leave_nothing(finished, simulated_dataset, r
         ({"settings": ("heads=3",)}, "must divide width"),
         ({"settings": ("alpha=much",)}, "expected a float"),
         ({"settings": ("target=log",)}, "choose raw or binary"),
+        ({"devices": 2}, "trains on one device"),
+        ({"precision": "bf16-mixed"}, "32-true or 64-true"),
         ({"epochs": 0}, "--epochs 0: must be positive"),
         ({"lr": float("nan")}, "--lr nan: must be positive"),
         ({"dataset": tmp_path}, "is not a scweave dataset"),
