@@ -97,7 +97,8 @@ def row_pearson(predicted: NDArray[Any], truth: NDArray[Any]) -> Floats:
     a, b = (x - x.mean(1, keepdims=True) for x in (predicted.astype(np.float64), truth.astype(np.float64)))
     scale = np.sqrt((a * a).sum(1) * (b * b).sum(1))
     product = (a * b).sum(1)
-    return np.divide(product, scale, out=np.full(len(a), np.nan), where=scale > 0)
+    rows: Floats = np.divide(product, scale, out=np.full(len(a), np.nan), where=scale > 0)
+    return rows
 
 
 def mean_or_none(values: Floats) -> float | None:

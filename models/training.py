@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback
-from safetensors.torch import load_file
 from torch import Tensor
 from torch_geometric.data import Batch
-from tqdm.auto import tqdm
 
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.loader import GraphLoader
 from ..graphs.schema import CELL, MATCH
-from ..graphs.whole import write_json
-from .checkpoint import save_model, save_tensors
 from .crossrec import CrossRec, CrossRecConfig
 from .curves import draw_curves
-
-STATE = "state"
-_SCORE = "validation_score"
+from .run_keeper import SCORE, OverallBar, RunKeeper
 
 
 @dataclass(frozen=True)
@@ -132,100 +123,11 @@ class CrossRecTraining(L.LightningModule):
         """Log the score: accuracy - MAE, as published."""
         metrics = self.trainer.callback_metrics
         error = metrics.get("validation_mae", torch.zeros(()))
-        self.log(_SCORE, metrics["validation_accuracy"] - error)
+        self.log(SCORE, metrics["validation_accuracy"] - error)
 
     def _log(self, stage: str, values: dict[str, Tensor], batch: Batch) -> None:
         named = {f"{stage}_{name}": value for name, value in values.items()}
         self.log_dict(named, on_step=False, on_epoch=True, batch_size=batch.num_graphs)
-
-
-class RunKeeper(Callback):
-    """After each epoch: history, best weights, early stop, and the state to resume from.
-
-    Parameters
-    ----------
-    run
-        Folder of the run.
-    graphs
-        Training graphs, whose feature tables go into the checkpoint.
-    patience
-        Epochs without a better score before training stops.
-    state
-        What an interrupted run had saved.
-    """
-
-    def __init__(
-        self, run: Path, graphs: MultiomeGraphs, patience: int, state: dict[str, Any] | None
-    ) -> None:
-        self.run, self.graphs, self.patience = run, graphs, patience
-        state = state or {"history": [], "best": None, "waited": 0}
-        self.history: list[dict[str, float]] = state["history"]
-        self.best: float | None = state["best"]
-        self.waited: int = state["waited"]
-
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Write what the epoch brought."""
-        assert isinstance(module, CrossRecTraining)
-        row = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
-        if not math.isfinite(row["train_loss"]):
-            raise InputError(
-                f"the loss of epoch {module.epoch + 1} is not finite. Lower --lr and train anew."
-            )
-        self.history.append({"epoch": module.epoch, **row})
-        pd.DataFrame(self.history).to_csv(self.run / "history.csv", index=False)
-        self.waited += 1
-        if self.best is None or row[_SCORE] > self.best:
-            self.best, self.waited = row[_SCORE], 0
-            save_model(self.run, module.model, self.graphs)
-        trainer.should_stop = self.waited >= self.patience
-        self._save_state(trainer, module)
-
-    def _save_state(self, trainer: L.Trainer, module: CrossRecTraining) -> None:
-        tensors = {f"model.{name}": value for name, value in module.model.state_dict().items()}
-        for i, optimiser in enumerate(trainer.optimizers):
-            for p, state in optimiser.state_dict()["state"].items():
-                tensors.update({f"optimiser.{i}.{p}.{key}": torch.as_tensor(v) for key, v in state.items()})
-        folder = self.run / STATE
-        folder.mkdir(exist_ok=True)
-        # The numbered tensors come first: the small file that names them decides what is valid.
-        save_tensors(folder / f"epoch-{module.epoch}.safetensors", tensors)
-        state = {"epoch": module.epoch, "best": self.best, "waited": self.waited, "history": self.history}
-        write_json(folder / "state.json", state)
-        for old in folder.glob("epoch-*.safetensors"):
-            if old.stem != f"epoch-{module.epoch}":
-                old.unlink()
-
-
-class OverallBar(Callback):
-    """One progress bar over all epochs, with the time that is left and the latest scores."""
-
-    def __init__(self, module_epochs: int, done: int) -> None:
-        self.epochs, self.done = module_epochs, done
-        self.bar: tqdm[Any] | None = None
-
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Open the bar."""
-        steps = int(trainer.num_training_batches)
-        self.bar = tqdm(total=self.epochs * steps, initial=self.done * steps, desc="train", unit="batch")
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Advance by a batch."""
-        assert self.bar is not None
-        self.bar.update()
-
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Show the scores of the epoch."""
-        assert self.bar is not None
-        assert isinstance(module, CrossRecTraining)
-        metrics = trainer.callback_metrics
-        shown = {"accuracy": "validation_accuracy", "mae": "validation_mae"}
-        values = {name: f"{float(metrics[key]):.3f}" for name, key in shown.items() if key in metrics}
-        self.bar.set_postfix({"epoch": f"{module.epoch + 1}/{self.epochs}", **values})
-
-    def on_train_end(self, *_: Any) -> None:
-        """Close the bar."""
-        assert self.bar is not None
-        self.bar.close()
 
 
 def fit(
@@ -255,47 +157,18 @@ def fit(
     train, validation = (MultiomeGraphs(dataset, view="pairs", split=s) for s in ("train", "validation"))
     torch.manual_seed(options.seed)
     model = CrossRec.from_graphs(train, config)
-    state = _read_state(run) if resume else None
-    done = 0 if state is None else state["epoch"] + 1
-    keeper = RunKeeper(run, train, options.patience, state)
+    keeper = RunKeeper(run, model, train, patience=options.patience, resume=resume)
+    done = keeper.done
     module = CrossRecTraining(model, options, first_epoch=done)
-    callbacks: list[Callback] = [keeper]
-    if state is not None:
-        callbacks.append(_Restore(run / STATE / f"epoch-{state['epoch']}.safetensors"))
-    if progress:
-        callbacks.append(OverallBar(options.epochs, done))
+    bars = [OverallBar(options.epochs, done)] if progress else []
     if done < options.epochs and keeper.waited < options.patience:
         with _quiet_lightning():
-            trainer = _trainer(options, options.epochs - done, callbacks)
+            trainer = _trainer(options, options.epochs - done, [keeper, *bars])
             shuffled = GraphLoader(train, options.batch_size, shuffle=True, seed=options.seed, cis=False)
             trainer.fit(module, shuffled, GraphLoader(validation, options.batch_size, cis=False))
             if trainer.interrupted:
                 raise KeyboardInterrupt
     draw_curves(pd.DataFrame(keeper.history), run / "curves.png")
-
-
-class _Restore(Callback):
-    """Put saved weights and moments back once Lightning has made the optimisers."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        assert isinstance(module, CrossRecTraining)
-        tensors = load_file(self.path)
-        own = {
-            name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")
-        }
-        module.model.load_state_dict(own)
-        for i, optimiser in enumerate(trainer.optimizers):
-            states: dict[int, dict[str, Tensor]] = {}
-            for name, value in tensors.items():
-                kind, *rest = name.split(".")
-                if kind == "optimiser" and int(rest[0]) == i:
-                    # SparseAdam counts steps in a plain integer, Adam in a tensor.
-                    plain = isinstance(optimiser, torch.optim.SparseAdam) and rest[2] == "step"
-                    states.setdefault(int(rest[1]), {})[rest[2]] = int(value) if plain else value  # type: ignore[assignment]
-            optimiser.load_state_dict({**optimiser.state_dict(), "state": states})
 
 
 def _trainer(options: TrainOptions, epochs: int, callbacks: list[Callback]) -> L.Trainer:
@@ -312,19 +185,6 @@ def _trainer(options: TrainOptions, epochs: int, callbacks: list[Callback]) -> L
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-
-
-def _read_state(run: Path) -> dict[str, Any]:
-    file = run / STATE / "state.json"
-    if not file.is_file():
-        raise InputError(
-            f"{run} has no finished epoch to resume from. Remove the folder and train without --resume."
-        )
-    try:
-        state: dict[str, Any] = json.loads(file.read_text())
-    except ValueError as error:
-        raise InputError(f"{file} is damaged ({error}). Remove {run} and train anew.") from error
-    return state
 
 
 @contextmanager

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -93,6 +97,30 @@ def test_interrupted_and_resumed_equals_uninterrupted(simulated_dataset, tmp_pat
         assert (parts.out / name).read_bytes() == (whole.out / name).read_bytes(), name
     run(parts, resume=True, progress=False)  # nothing left to do changes nothing
     assert (parts.out / "history.csv").read_bytes() == (whole.out / "history.csv").read_bytes()
+
+
+def test_a_killed_run_resumes_to_the_same_bits(simulated_dataset, tmp_path):
+    whole = job(simulated_dataset, tmp_path / "whole", epochs=12)
+    run(whole, progress=False)
+    killed = replace(whole, out=tmp_path / "killed")
+    code = f"from scweave.train import *; run({killed!r}, progress=False)"
+    code = "from pathlib import PosixPath; " + code
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (killed.out / "state" / "state.json").exists():
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (killed.out / "metrics.json").exists(), "the run ended before it could be killed"
+    run(killed, resume=True, progress=False)
+    for name in ("model.safetensors", "history.csv", "metrics.json"):
+        assert (killed.out / name).read_bytes() == (whole.out / name).read_bytes(), name
+
+
+def test_damaged_states_are_refused(finished, simulated_dataset, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    (tmp_path / "run" / "state" / "epoch-2.safetensors").write_bytes(b"half")
+    with pytest.raises(InputError, match="state is damaged"):
+        run(job(simulated_dataset, tmp_path / "run"), resume=True, progress=False)
 
 
 def test_double_precision_trains(simulated_dataset, tmp_path):
