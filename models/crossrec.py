@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -170,7 +171,10 @@ class CrossRec(nn.Module):
         """Return logits (graphs, 2), and counts (matches, genes) unless translation is off or nothing matches."""
         positive = batch[CELL][MATCH] > 0
         translates = self.config.alpha > 0 and bool(positive.any())
-        return self(batch).logits, self.translate(batch, positive) if translates else None
+        if not translates:
+            return self(batch).logits, None
+        # Whether a gene is on is all that the loss asks.
+        return self(batch).logits, self.translate(batch, positive, enough=self.config.on_above)
 
     def losses(self, batch: Batch, logits: Tensor, counts: Tensor | None) -> dict[str, Tensor]:
         """Return the loss of `outputs` and its parts."""
@@ -187,7 +191,7 @@ class CrossRec(nn.Module):
             alpha *= 0.1 * float(matching.detach() / translation.detach().clamp_min(1e-12))
         return {"loss": matching + alpha * translation, "matching": matching, "translation": translation}
 
-    def translate(self, batch: Batch, graphs: Tensor | None = None) -> Tensor:
+    def translate(self, batch: Batch, graphs: Tensor | None = None, *, enough: float = math.inf) -> Tensor:
         """Count, for every gene of the model, the open peaks linked to it.
 
         Every gene is asked with value 1 against all open peaks, on whatever chromosome; the score
@@ -199,6 +203,8 @@ class CrossRec(nn.Module):
             Graphs; only their peaks are read.
         graphs
             (graphs,) mask of those wanted; all when None.
+        enough
+            Counts above this need not be exact; see `link_counts`.
 
         Returns
         -------
@@ -211,7 +217,9 @@ class CrossRec(nn.Module):
         every = torch.arange(len(self.gene_features.chrom), device=ptr.device)
         ones = torch.ones(len(every), device=ptr.device)
         genes = self.gene_features.nodes(every, ones, torch.zeros_like(every), F.pad(every[-1:] + 1, (1, 0)))
-        return link_counts(genes.project(self.query).all(), key, ptr, threshold=self.config.threshold)
+        return link_counts(
+            genes.project(self.query).all(), key, ptr, threshold=self.config.threshold, enough=enough
+        )
 
     def switch(self, counts: Tensor) -> Tensor:
         """Turn counts into 0/1 predictions, straight-through."""

@@ -12,6 +12,7 @@ from ...graphs.segments import block_pointers, unique_ids
 from .block_topk import Blocks
 from .scaled_rows import ScaledRows
 
+_ROWS = 2048  # peaks whose DNA is read at a time
 # A, C, G, T, N as numbers, in the order of the stored codes; the published model reads DNA so.
 _ORDINAL_DNA = (0.25, 1.0, 0.75, 0.5, 0.0)
 
@@ -73,8 +74,13 @@ class NodeFeatures(nn.Module):
         """Return everything behind the count, (n, width - id_width - 1)."""
         places = torch.where(self.chrom[ids] < 0, self.n_chrom, self.chrom[ids])
         one_hot = F.one_hot(places, self.n_chrom + 1)[:, : self.n_chrom].to(self.ordinals.dtype)
-        dna = self.ordinals[self.sequence[ids].long()]
-        return torch.cat([one_hot, self.numbers[ids], dna], 1)
+        known = torch.cat([one_hot, self.numbers[ids]], 1)
+        fixed = known.new_empty(len(ids), known.shape[1] + self.sequence.shape[1])
+        fixed[:, : known.shape[1]] = known
+        for begin in range(0, len(ids), _ROWS):  # an index of eight bytes a base would outweigh all else
+            rows = slice(begin, begin + _ROWS)
+            fixed[rows, known.shape[1] :] = self.ordinals[self.sequence[ids[rows]].int()]
+        return fixed
 
     def nodes(self, ids: Tensor, values: Tensor, cell: Tensor, ptr: Tensor) -> Nodes:
         """Look up the features of a batch's nodes.
@@ -125,7 +131,7 @@ class Nodes:
         """Apply a linear map to every node's features, at the cost of the distinct ids."""
         width = self.table.shape[1]
         base = F.linear(self.table, layer.weight[:, :width], layer.bias)
-        base = base + F.linear(self.static, layer.weight[:, width + 1 :])
+        base = torch.addmm(base, self.static, layer.weight[:, width + 1 :].T)
         return ScaledRows(base, layer.weight[:, width], self.position, self.values)
 
     def pooled(self, weight: Tensor, bias: Tensor, shares: Tensor) -> Tensor:
