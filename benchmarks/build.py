@@ -12,10 +12,10 @@ cells_per_s
     read back in shuffled batches of 64, each cell once: ids, values and node batches, without cis edges
 peak_mb_over_static
     growth of resident memory during the build over what imports take, less the static tables; pages
-    of mapped files, which the system drops at will, are counted in peak_mb_with_mapped_files alone
+    of mapped files, which the system drops at will, are only in peak_mb_with_mapped_files
 
 Beside it what one would use instead: anndata backed by the h5ad pair, a HeteroData a cell, batched by
-torch_geometric's DataLoader. Each step runs in a process of its own.
+torch_geometric's DataLoader. Each build runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata.io import write_elem
-from measure import PeakMemory, Worker, seconds, serve
+from measure import PeakMemory, Waiting, Worker, seconds, serve
 from scipy import sparse
 from torch_geometric.data import Dataset, HeteroData
 from torch_geometric.loader import DataLoader
@@ -50,7 +50,7 @@ MODALITIES = ("rna", "atac")
 BATCH = 64
 _PIECE = 512  # cells written at a time
 _KEPT = 0.95
-_REFERENCE_CELLS = 512  # the reference is slow, and its speed does not depend on how many
+_SOME_CELLS = 512  # where reading is slow: its speed does not depend on how many
 
 
 def data_folder() -> Path:
@@ -133,21 +133,22 @@ class CellGraphs(Dataset):
         return data
 
 
-def built(folder: Path, private: bool) -> dict[str, float]:
-    """Build the dataset: time, and growth of memory with or without mapped files."""
-    out = folder / f"dataset_{'private' if private else 'all'}"
+def built(folder: Path) -> dict[str, float]:
+    """Build the dataset: time, and growth of memory without and with mapped files."""
     gtf = data_folder() / "genome" / "hg38_gencode43_genes.gtf.gz"
-    inputs = [folder / f"{name}.h5ad" for name in MODALITIES]
-    with PeakMemory(private=private) as memory:
-        spent = seconds(
-            lambda: build(inputs, out, gtf=gtf, options=BuildOptions(labels="cell_type"), progress=False)
-        )
-    return {"build_s": spent, "growth_mb": memory.growth_mb}
+    inputs, options = [folder / f"{name}.h5ad" for name in MODALITIES], BuildOptions(labels="cell_type")
+    with PeakMemory() as everything, PeakMemory(private=True) as private:
+        spent = seconds(lambda: build(inputs, folder / "dataset", gtf=gtf, options=options, progress=False))
+    return {
+        "build_s": spent,
+        "peak_mb": private.growth_mb,
+        "peak_mb_with_mapped_files": everything.growth_mb,
+    }
 
 
 def sizes(folder: Path) -> dict[str, float]:
     """Bytes of the dataset's matrices, of its static tables in memory, and of the h5ad pair."""
-    graphs = MultiomeGraphs(folder / "dataset_private")
+    graphs = MultiomeGraphs(folder / "dataset")
     matrices = [graphs.rna_rows, graphs.atac_rows]
     arrays = [array for rows in matrices for array in (rows.indptr, rows.indices, rows.values)]
     nonzeros = sum(len(rows.values) for rows in matrices)
@@ -165,17 +166,17 @@ def sizes(folder: Path) -> dict[str, float]:
 
 
 def cells_per_s(folder: Path, *, cis: bool, workers: int, repeats: int) -> float:
-    """Cells a second through the loader, once over the dataset, median of repeats."""
-    loader = GraphLoader(
-        MultiomeGraphs(folder / "dataset_private"), BATCH, shuffle=True, cis=cis, num_workers=workers
-    )
+    """Cells a second through the loader, once over the dataset (some of it with cis edges), median of repeats."""
+    graphs = MultiomeGraphs(folder / "dataset")
+    some = graphs[: _SOME_CELLS if cis else len(graphs)]
+    loader = GraphLoader(some, BATCH, shuffle=True, cis=cis, num_workers=workers)
     return _median_speed(lambda: sum(int(batch.num_graphs) for batch in loader), repeats)
 
 
 def reference_cells_per_s(folder: Path, repeats: int) -> float:
     """Cells a second through backed anndata and torch_geometric's DataLoader, over some of the cells."""
     graphs = CellGraphs(folder)
-    some = graphs[torch.randperm(len(graphs))[:_REFERENCE_CELLS]]
+    some = graphs[torch.randperm(len(graphs))[:_SOME_CELLS]]
     loader = DataLoader(some, BATCH, shuffle=True)
     return _median_speed(lambda: sum(int(batch.num_graphs) for batch in loader), repeats)
 
@@ -189,51 +190,34 @@ def _median_speed(read_all: Callable[[], int], repeats: int) -> float:
     return statistics.median(speeds)
 
 
-def questions(folder: Path, n_cells: int, repeats: int) -> dict[str, Callable[[], Any]]:
-    """What a worker process can be asked to do."""
-    return {
-        "write": lambda: write_pair(folder, n_cells),
-        "build": lambda: built(folder, private=True),
-        "build_with_mapped_files": lambda: built(folder, private=False),
-        "sizes": lambda: sizes(folder),
-        "read": lambda: cells_per_s(folder, cis=False, workers=0, repeats=repeats),
-        "read_2_workers": lambda: cells_per_s(folder, cis=False, workers=2, repeats=repeats),
-        "read_cis": lambda: cells_per_s(folder, cis=True, workers=0, repeats=repeats),
-        "read_cis_2_workers": lambda: cells_per_s(folder, cis=True, workers=2, repeats=repeats),
-        "read_reference": lambda: reference_cells_per_s(folder, repeats),
-    }
+def measure(n_cells: int, repeats: int) -> dict[str, float]:
+    """Write, build (in a process of its own) and read one size; speed of reading when there are repeats."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_pair(folder, n_cells)
+        with Worker(__file__, ["--worker", name]) as worker:
+            memory = worker.ask("build")
+        row = {**sizes(folder), **memory}
+        row["peak_mb_over_static"] = row["peak_mb"] - row["static_mb"]
+        if repeats:
+            for cis in (False, True):
+                for workers in (0, 2):
+                    key = f"cells_per_s{'_cis' if cis else ''}_{workers}_workers"
+                    row[key] = cells_per_s(folder, cis=cis, workers=workers, repeats=repeats)
+            row["reference_cells_per_s"] = reference_cells_per_s(folder, repeats)
+        return row
 
 
-def measure(n_cells: int, quick: bool, *, speed: bool) -> dict[str, Any]:
-    """Write, build and read one size; every step in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-
-        def ask(question: str) -> Any:
-            arguments = ["--worker", folder, "--cells", str(n_cells), *(["--quick"] if quick else [])]
-            with Worker(__file__, arguments) as worker:
-                return worker.ask(question)
-
-        ask("write")
-        private, everything, size = ask("build"), ask("build_with_mapped_files"), ask("sizes")
-        row = {
-            **size,
-            "build_s": min(private["build_s"], everything["build_s"]),
-            "peak_mb_over_static": private["growth_mb"] - size["static_mb"],
-            "peak_mb_with_mapped_files": everything["growth_mb"] - size["static_mb"],
-        }
-        reads = [name for name in questions(Path(), 0, 0) if name.startswith("read")]
-        return {**row, **({name: ask(name) for name in reads} if speed else {})}
-
-
-def result(n_cells: int, quick: bool) -> dict[str, Any]:
+def result(n_cells: int, repeats: int) -> dict[str, Any]:
     """Measure all sizes and name the figures."""
-    cases = {str(n): measure(n, quick, speed=n == n_cells) for n in (n_cells // 4, n_cells // 2, n_cells)}
+    cases = {str(n): measure(n, repeats * (n == n_cells)) for n in (n_cells // 4, n_cells // 2, n_cells)}
     whole = cases[str(n_cells)]
     return {
         "bytes_per_nonzero": whole["bytes_per_nonzero"],
-        "cells_per_s": max(whole["read"], whole["read_2_workers"]),
+        "cells_per_s": max(whole["cells_per_s_0_workers"], whole["cells_per_s_2_workers"]),
         "peak_mb_over_static": whole["peak_mb_over_static"],
-        "reference_cells_per_s": whole["read_reference"],
+        "reference_cells_per_s": whole["reference_cells_per_s"],
+        "reference_bytes_per_nonzero": whole["h5ad_bytes_per_nonzero"],
         "cases": cases,
     }
 
@@ -241,7 +225,7 @@ def result(n_cells: int, quick: bool) -> dict[str, Any]:
 def show(figures: dict[str, Any]) -> None:
     for name, value in figures.items():
         if name != "cases":
-            print(f"{name:28}{value:12,.1f}")
+            print(f"{name:26}{value!s:>12}" if value is None else f"{name:26}{value:12,.2f}")
     print(pd.DataFrame(figures["cases"]).map(lambda value: f"{value:,.1f}").replace("nan", "").to_string())
 
 
@@ -257,9 +241,11 @@ def main() -> None:
     n_cells = arguments.cells or (1_000 if arguments.quick else 10_000)
     data_folder()
     if arguments.worker:
-        serve(questions(arguments.worker, n_cells, 1 if arguments.quick else 3))
+        serve({"build": lambda: built(arguments.worker)})
         return
-    figures = result(n_cells, arguments.quick)
+    with Waiting() as waiting:
+        figures = result(n_cells, 1 if arguments.quick else 3)
+    figures["waiting_for_cores"] = waiting.share
     print(json.dumps(figures)) if arguments.json else show(figures)
 
 

@@ -160,8 +160,8 @@ def _rested(worker: Worker, question: str) -> float:
 class Waiting:
     """Share of time in a ``with`` block in which some process waited for a core; null where Linux does not tell.
 
-    Near 0 on a quiet machine. Where it is more, timings are too long, and most so those of many short
-    parallel pieces, which wait for each other.
+    The benchmark's own processes count: with no more threads than cores it is near 0 on a quiet machine.
+    Where it is more, timings are too long, and most so those of many short parallel pieces.
 
     Attributes
     ----------

@@ -83,6 +83,11 @@ class Embedding:
     genes: Tensor
     peaks: Tensor
 
+    @property
+    def integration(self) -> Tensor:
+        """The joint embedding of each graph, (graphs, 2 · width)."""
+        return torch.cat([self.genes, self.peaks], 1)
+
 
 class CrossRec(nn.Module):
     """Tell whether an RNA and an ATAC profile belong together, and which genes follow from open peaks.

@@ -44,6 +44,7 @@ def test_outputs_equal_the_dense_formula(graphs, heads, which):
     torch.testing.assert_close(ours.logits, logits, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(ours.genes, genes, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(ours.peaks, peaks, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(ours.integration, torch.cat([genes, peaks], 1), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(

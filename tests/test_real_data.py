@@ -1,9 +1,13 @@
 """Real experiments through the build: what is placed, renamed, fitted or refused."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
 from scweave.generators.build import BuildOptions, BuildReport, build
@@ -105,3 +109,28 @@ def test_cells_without_a_label_are_kept_and_told(shared_data, tmp_path):
     cells = Store(tmp_path / "dataset").table("cells")
     assert cells["cell_type"].isna().sum() == 21
     assert report.sizes["pairs"] == 100 + 79
+
+
+def test_a_part_of_the_mouse_cortex_goes_through_the_commands(shared_data, tmp_path):
+    for modality in ("rna", "atac"):
+        whole = ad.read_h5ad(shared_data / f"snareseq_mouse_cortex_{modality}.h5ad")
+        chosen = np.sort(np.random.default_rng(1).permutation(whole.n_obs)[:400])
+        whole[whole.obs_names.sort_values()[chosen]].copy().write_h5ad(tmp_path / f"{modality}.h5ad")
+    gtf = shared_data / "genome" / GTFS["mm10"]
+    for command in (
+        f"build atac.h5ad rna.h5ad --gtf {gtf} --labels cell_type_coarse --out dataset",
+        "build --verify dataset",
+        "train dataset --model crossrec --mode published --epochs 2 --set width=32 --out run",
+        "evaluate run dataset --retrieval-cells 20 --out metrics.json",
+        "map run dataset --out maps",
+    ):
+        arguments = [*command.split(), *([] if "--verify" in command else ["--quiet"])]
+        done = subprocess.run(
+            [sys.executable, "-m", "scweave.cli", *arguments], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, ""), command
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["retrieval"]["n"] == 20
+    links = pd.read_parquet(tmp_path / "maps" / "links.parquet")
+    assert len(links) > 0
+    assert links["score"].between(0, 1).all()

@@ -66,20 +66,24 @@ class _TopScores(torch.autograd.Function):
         query, key = ScaledRows(qb, qd, q_unique, q_scale), ScaledRows(kb, kd, k_unique, k_scale)
         row, column = ((found >= 0) & (grad != 0)).nonzero(as_tuple=True)
         peak, weight = found[row, column], grad[row, column]
-        d_query = _weighted_rows(row, peak, weight, key, len(q_unique))
-        order = torch.argsort(peak, stable=True)
-        d_key = _weighted_rows(peak[order], row[order], weight[order], query, len(k_unique))
-        return *_gradients(d_query, query), *_gradients(d_key, key), None, None, None, None, None
+        d_query = _gradients(row, query, peak, key, weight)
+        d_key = _gradients(peak, key, row, query, weight)
+        return *d_query, *d_key, None, None, None, None, None
 
 
-def _weighted_rows(owner: Tensor, other: Tensor, weight: Tensor, rows: ScaledRows, n: int) -> Tensor:
-    """Sum ``weight · rows[other]`` by ``owner`` (ascending) into (n, d), never holding the rows of all edges."""
-    offsets = torch.searchsorted(owner, torch.arange(n, device=owner.device))
-    bags = F.embedding_bag(rows.unique[other], rows.base, offsets, mode="sum", per_sample_weights=weight)
-    scale = weight.new_zeros(n).index_add(0, owner, weight * rows.scale[other])
-    return bags.addcmul_(scale[:, None], rows.direction)
+def _gradients(
+    owner: Tensor, owners: ScaledRows, other: Tensor, others: ScaledRows, weight: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the owners' base and direction: sums of ``weight · others[other]`` over edges.
 
-
-def _gradients(d_rows: Tensor, rows: ScaledRows) -> tuple[Tensor, Tensor]:
-    """Turn gradients of node vectors into those of base and direction."""
-    return torch.zeros_like(rows.base).index_add_(0, rows.unique, d_rows), rows.scale @ d_rows
+    They are summed by distinct id at once, so that neither edges nor nodes ever hold a row each.
+    """
+    row, column = owners.unique[owner], others.unique[other]
+    order = torch.argsort(row, stable=True)
+    offsets = torch.searchsorted(row[order], torch.arange(len(owners.base), device=row.device))
+    base = F.embedding_bag(column[order], others.base, offsets, mode="sum", per_sample_weights=weight[order])
+    scaled = weight * others.scale[other]
+    base.addcmul_(weight.new_zeros(len(base)).index_add(0, row, scaled)[:, None], others.direction)
+    along = weight * owners.scale[owner]
+    by_id = weight.new_zeros(len(others.base)).index_add(0, column, along)
+    return base, by_id @ others.base + (along @ others.scale[other]) * others.direction
