@@ -19,6 +19,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+_INTERRUPTED = 130  # what Typer returns after Ctrl-C
 _DEMO = "DEMO"  # marks a folder that a later demo may replace
 
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable line.")]
@@ -265,13 +266,12 @@ def main() -> None:
     debug = "--debug" in sys.argv
     sys.argv[1:] = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        raise SystemExit(app(standalone_mode=False))
-    except KeyboardInterrupt:
-        raise SystemExit(_complain("interrupted", 130)) from None
+        status = app(standalone_mode=False)
     except Exception as error:
         if debug or not (_is_input_error(error) or hasattr(error, "format_message")):
             raise
         raise SystemExit(_complain(_one_line(error), 2)) from None
+    raise SystemExit(_complain("interrupted", _INTERRUPTED) if status == _INTERRUPTED else status)
 
 
 def _clear_demo(out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -165,9 +166,8 @@ def fit(
         with _quiet_lightning():
             trainer = _trainer(options, options.epochs - done, [keeper, *bars])
             shuffled = GraphLoader(train, options.batch_size, shuffle=True, seed=options.seed, cis=False)
-            trainer.fit(module, shuffled, GraphLoader(validation, options.batch_size, cis=False))
-            if trainer.interrupted:
-                raise KeyboardInterrupt
+            with _interruptible(trainer):
+                trainer.fit(module, shuffled, GraphLoader(validation, options.batch_size, cis=False))
     draw_curves(pd.DataFrame(keeper.history), run / "curves.png")
 
 
@@ -185,6 +185,19 @@ def _trainer(options: TrainOptions, epochs: int, callbacks: list[Callback]) -> L
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
+
+
+@contextmanager
+def _interruptible(trainer: L.Trainer) -> Iterator[None]:
+    """Pass Ctrl-C on: Lightning ends the process in silence and leaves later Ctrl-C ignored."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        if trainer.interrupted:
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from None
+        raise
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -76,6 +77,20 @@ def run_folder(simulated_dataset, tmp_path_factory):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return out
+
+
+def test_ctrl_c_ends_training_in_one_line(simulated_dataset, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["--model", "crossrec", "--mode", "published", "--set", "width=16", "--epochs", "5000"]
+    command = [sys.executable, "-m", "scweave.cli", "train", str(simulated_dataset), *arguments]
+    process = subprocess.Popen(
+        [*command, "--patience", "5000", "--quiet", "--out", str(out)], stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not (out / "state" / "state.json").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "scweave: interrupted\n")
 
 
 def test_commands_end_to_end(capsys, monkeypatch, simulated, simulated_dataset, run_folder, tmp_path):
