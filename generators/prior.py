@@ -1,34 +1,14 @@
-"""Which peaks may regulate a gene: all of its chromosome, or those near its TSS."""
+"""Which peaks may regulate a gene: those near its TSS (a chromosome prior needs no edges: peaks are sorted)."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import pyranges as pr
 from numpy.typing import NDArray
 
+from ..graphs.collate import CisEdges
 from ..graphs.errors import InputError
-
-
-@dataclass(frozen=True)
-class CisEdges:
-    """Prior peak-gene edges as a CSR list over genes.
-
-    Attributes
-    ----------
-    indptr
-        int64, shape (genes + 1,): the edges of gene ``g`` are ``indptr[g]:indptr[g + 1]``.
-    peak
-        int32, shape (edges,): row of the peak; ascending within a gene.
-    distance
-        int32, shape (edges,): peak centre from TSS in bp, negative upstream of the gene.
-    """
-
-    indptr: NDArray[np.int64]
-    peak: NDArray[np.int32]
-    distance: NDArray[np.int32]
 
 
 def window_edges(genes: pd.DataFrame, peaks: pd.DataFrame, *, window: int = 250_000) -> CisEdges:
@@ -85,36 +65,6 @@ def signed_distance(
     sign = np.where(genes["strand"].to_numpy(dtype=object)[gene] == "-", -1, 1)
     distance: NDArray[np.int32] = ((centre[peak] - tss) * sign).astype(np.int32)
     return distance
-
-
-def chromosome_ranges(
-    gene_codes: NDArray[np.integer], peak_codes: NDArray[np.integer]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Contiguous range of peaks that share each gene's chromosome.
-
-    Parameters
-    ----------
-    gene_codes
-        Chromosome code of each gene, negative where unplaced; shape (genes,).
-    peak_codes
-        Chromosome code of each peak, ascending; shape (peaks,).
-
-    Returns
-    -------
-    first, last
-        int64, shape (genes,): peaks ``first:last``; an empty range for unplaced genes.
-
-    Raises
-    ------
-    ValueError
-        If `peak_codes` is not sorted.
-    """
-    if np.any(peak_codes[1:] < peak_codes[:-1]):
-        raise ValueError("peak_codes must be sorted: order peaks by (chromosome, start) first")
-    first = np.searchsorted(peak_codes, gene_codes, side="left").astype(np.int64)
-    last = np.searchsorted(peak_codes, gene_codes, side="right").astype(np.int64)
-    placed = np.asarray(gene_codes) >= 0
-    return np.where(placed, first, 0), np.where(placed, last, 0)
 
 
 def _overlaps(

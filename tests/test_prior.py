@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scweave.generators.prior import chromosome_ranges, window_edges
+from scweave.generators.prior import window_edges
 from scweave.graphs.errors import InputError
 
 GENES = st.lists(
@@ -72,17 +72,3 @@ def test_types_and_sign():
 def test_negative_window_is_refused():
     with pytest.raises(InputError, match=r"window around the TSS is -5 bp\. Pass a positive"):
         window_edges(gene_table([]), peak_table([]), window=-5)
-
-
-@given(st.lists(st.integers(-1, 4), max_size=10), st.lists(st.integers(0, 4), max_size=10))
-def test_chromosome_ranges_equal_a_loop(genes, peaks):
-    peaks = sorted(peaks)
-    first, last = chromosome_ranges(np.array(genes, dtype=np.int64), np.array(peaks, dtype=np.int64))
-    for code, a, b in zip(genes, first, last, strict=True):
-        expected = [p for p, other in enumerate(peaks) if other == code]
-        assert list(range(a, b)) == expected
-
-
-def test_unsorted_peaks_are_refused():
-    with pytest.raises(ValueError, match="must be sorted"):
-        chromosome_ranges(np.array([0]), np.array([1, 0]))
