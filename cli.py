@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 
 _INTERRUPTED = 130  # what Typer returns after Ctrl-C
+_GENOME, _PRIOR, _CELLS, _SPLITS = "Genome", "Prior edges", "Cells", "Splits and pairs"  # groups of options
 _DEMO = "DEMO"  # marks a folder that a later demo may replace
 
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable line.")]
@@ -108,56 +109,148 @@ def simulate(
 def build(
     inputs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="INPUT...", help="One .h5mu, or the RNA and the ATAC .h5ad."),
+        typer.Argument(
+            metavar="INPUT...", help="One .h5mu, one or two .h5ad, a 10x .h5, or a 10x mtx folder."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Dataset folder to create.")] = None,
-    labels: Annotated[str | None, typer.Option(metavar="COL", help="Column of obs with cell types.")] = None,
-    donor: Annotated[str | None, typer.Option(metavar="COL", help="Column of obs to split by.")] = None,
-    fasta: Annotated[Path | None, typer.Option(help="DNA of the genome, plain or bgzip.")] = None,
-    gtf: Annotated[Path | None, typer.Option(help="Gene annotation, plain or gzip.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DATASET", help="Folder to create.")] = None,
+    gtf: Annotated[
+        Path | None, typer.Option(help="Gene annotation, plain or gzip.", rich_help_panel=_GENOME)
+    ] = None,
+    fasta: Annotated[
+        Path | None,
+        typer.Option(help="DNA, plain or bgzip; or a FASTA of the peaks.", rich_help_panel=_GENOME),
+    ] = None,
+    sequence_length: Annotated[int, typer.Option(help="Bases a peak.", rich_help_panel=_GENOME)] = 256,
+    sequence_from: Annotated[
+        str,
+        typer.Option(metavar="centre|start", help="start: as published.", rich_help_panel=_GENOME),
+    ] = "centre",
+    scaffolds: Annotated[
+        str, typer.Option(metavar="keep|drop", help="Peaks on scaffolds.", rich_help_panel=_GENOME)
+    ] = "keep",
+    min_placed: Annotated[
+        float,
+        typer.Option(help="Smallest share of genes and peaks to find a place.", rich_help_panel=_GENOME),
+    ] = 0.3,
     window: Annotated[
-        str, typer.Option(metavar="BP|chromosome", help="Reach of the prior around a TSS.")
+        str,
+        typer.Option(metavar="BP|chromosome|none", help="Reach of the prior edges.", rich_help_panel=_PRIOR),
     ] = "250000",
-    layer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Layer that holds the counts; X by default.")
+    around: Annotated[
+        str, typer.Option(metavar="tss|gene-body", help="What it surrounds.", rich_help_panel=_PRIOR)
+    ] = "tss",
+    loops: Annotated[
+        Path | None, typer.Option(metavar="BEDPE", help="Loops that join the prior.", rich_help_panel=_PRIOR)
     ] = None,
-    ratio: Annotated[float, typer.Option(help="Negative pairs for each positive.")] = 1.0,
-    min_placed: Annotated[float, typer.Option(help="Smallest share of genes the GTF must name.")] = 0.3,
+    labels: Annotated[
+        str | None, typer.Option(metavar="COL", help="Cell types, in obs.", rich_help_panel=_CELLS)
+    ] = None,
+    donor: Annotated[
+        str | None, typer.Option(metavar="COL", help="Donors to split by, in obs.", rich_help_panel=_CELLS)
+    ] = None,
+    batch: Annotated[
+        str | None, typer.Option(metavar="COL", help="Batches, in obs.", rich_help_panel=_CELLS)
+    ] = None,
+    labels_file: Annotated[
+        Path | None,
+        typer.Option(metavar="TSV", help="Barcodes and their labels.", rich_help_panel=_CELLS),
+    ] = None,
+    unlabelled: Annotated[
+        str, typer.Option(metavar="A,B", help="Labels that mean unknown.", rich_help_panel=_CELLS)
+    ] = "",
+    cell_types: Annotated[
+        str, typer.Option(metavar="A,B", help="Keep these types only.", rich_help_panel=_CELLS)
+    ] = "",
+    layer: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Layer of the counts; X by default.", rich_help_panel=_CELLS),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Published data: issaac, pbmc, share, snare, bmmc.", rich_help_panel=_CELLS
+        ),
+    ] = None,
+    refit: Annotated[
+        bool,
+        typer.Option("--refit", help="Fit variability even where var has it.", rich_help_panel=_CELLS),
+    ] = False,
+    test_donors: Annotated[
+        str, typer.Option(metavar="A,B", help="Donors to hold out.", rich_help_panel=_SPLITS)
+    ] = "",
+    folds: Annotated[
+        int, typer.Option(metavar="K", help="Folds beside the ordinary split.", rich_help_panel=_SPLITS)
+    ] = 0,
+    negatives: Annotated[
+        str,
+        typer.Option(metavar="easy|hard|both", help="Another type, or the same.", rich_help_panel=_SPLITS),
+    ] = "easy",
+    ratio: Annotated[float, typer.Option(help="Negatives for each positive.", rich_help_panel=_SPLITS)] = 1.0,
+    discovery: Annotated[
+        bool,
+        typer.Option("--discovery", help="Positives only, for a trained model.", rich_help_panel=_SPLITS),
+    ] = False,
+    like: Annotated[
+        Path | None,
+        typer.Option(metavar="DATASET", help="Take genes and peaks of this one.", rich_help_panel=_SPLITS),
+    ] = None,
     seed: Seed = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be built.")] = False,
     verify: Annotated[
         Path | None, typer.Option(metavar="DATASET", help="Check a dataset instead of building.")
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Turn a paired RNA/ATAC experiment into a graph dataset, or check one with --verify."""
+    """Turn an RNA/ATAC experiment into a graph dataset, or check one with --verify."""
+    if verify is not None:
+        _verify(verify, as_json)
+        return
     from .graphs.errors import InputError
 
-    if verify is not None:
-        from .graphs.store import verify as check
-
-        sizes = check(verify)
-        _tell(sizes, as_json, lambda: _lines([f"{verify} is sound: {_sizes(sizes)}"]))
-        return
     if not inputs or out is None:
         raise InputError("nothing to build: pass the input files and --out DATASET, or --verify DATASET.")
-    from .generators.build import BuildOptions
+    from .generators.build import BuildOptions, preview
     from .generators.build import build as make
 
     options = BuildOptions(
         labels=labels,
         donor=donor,
-        window=_window(window),
+        batch=batch,
+        unlabelled=_names(unlabelled),
+        cell_types=_names(cell_types),
         layer=layer,
-        min_placed=min_placed,
+        preset=preset,
+        window=_window(window),
+        around=around,  # type: ignore[arg-type]  # checked by BuildOptions, like the other choices
+        scaffolds=scaffolds,  # type: ignore[arg-type]
+        sequence_length=sequence_length,
+        sequence_from=sequence_from,  # type: ignore[arg-type]
+        test_donors=_names(test_donors),
+        folds=folds,
+        negatives=negatives,  # type: ignore[arg-type]
         ratio=ratio,
+        discovery=discovery,
+        refit=refit,
+        min_placed=min_placed,
         seed=seed,
     )
-    report = make(inputs, out, gtf=gtf, fasta=fasta, options=options, progress=not quiet)
+    files: dict[str, Any] = {
+        "gtf": gtf,
+        "fasta": fasta,
+        "loops": loops,
+        "labels_file": labels_file,
+        "like": like,
+    }
+    if dry_run:
+        report = preview(inputs, out, options=options, **files)
+    else:
+        report = make(inputs, out, options=options, progress=not quiet, **files)
     _tell(
-        {"dataset": str(report.path), **report.sizes, "notes": report.notes},
+        {"dataset": str(report.path), **report.sizes, "notes": report.notes, **(report.cost or {})},
         as_json,
-        lambda: _lines([*report.notes, f"{report.path}: {_sizes(report.sizes)}"]),
+        lambda: _lines(report.lines()),
     )
 
 
@@ -180,6 +273,9 @@ def train(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Model settings.")
     ] = None,
+    fold: Annotated[
+        int | None, typer.Option(metavar="K", min=0, help="Fold of a dataset built with --folds.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
@@ -201,6 +297,7 @@ def train(
         precision,
         tuple(settings or ()),
         seed,
+        fold,
     )
     metrics = run(job, resume=resume, progress=not quiet)
     _tell(metrics, as_json, lambda: _tell_metrics(metrics, out))
@@ -304,14 +401,27 @@ def _complain(message: str, status: int) -> int:
     return status
 
 
-def _window(text: str) -> int | Literal["chromosome"]:
+def _verify(dataset: Path, as_json: bool) -> None:
+    from .graphs.store import verify as check
+
+    sizes = check(dataset)
+    _tell(sizes, as_json, lambda: _lines([f"{dataset} is sound: {_sizes(sizes)}"]))
+
+
+def _window(text: str) -> int | Literal["chromosome", "none"]:
     from .graphs.errors import InputError
 
     if text == "chromosome":
         return "chromosome"
-    if not text.isdigit():
-        raise InputError(f"--window {text}: pass a number of bp, like 250000, or chromosome.")
+    if text == "none":
+        return "none"
+    if not text.isdecimal():
+        raise InputError(f"--window {text}: pass a number of bp, like 250000, chromosome or none.")
     return int(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _tell(content: Any, as_json: bool, human: Callable[[], None]) -> None:

@@ -11,9 +11,9 @@ from typing import Any, get_args
 
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
-from scweave.graphs.schema import Split
+from scweave.graphs.schema import MODALITIES, Split
 from scweave.graphs.whole import versions, write_json
-from scweave.models.checkpoint import check_features, load_model
+from scweave.models.checkpoint import load_model, open_for
 from scweave.models.evaluation import evaluate
 from scweave.models.settings import parse_settings
 from scweave.models.training import TrainOptions, fit
@@ -35,6 +35,7 @@ class Job:
     precision: str = "32-true"
     settings: tuple[str, ...] = ()
     seed: int = 0
+    fold: int | None = None
 
     def options(self) -> TrainOptions:
         """Return what the training loop needs."""
@@ -72,9 +73,10 @@ def run(job: Job, *, resume: bool = False, progress: bool = True) -> dict[str, A
     """
     _check_model(job)
     config, options = parse_settings(job.settings), job.options()
-    graphs = MultiomeGraphs(job.dataset)
+    graphs = MultiomeGraphs(job.dataset, fold=job.fold)
+    graphs.require(MODALITIES, job.model)
     for split in get_args(Split):
-        if not len(MultiomeGraphs(job.dataset, view="pairs", split=split)):
+        if not len(graphs.part("pairs", split)):
             raise InputError(f"{job.dataset} has no {split} pairs. Build it with more cells.")
     description = _describe(job, graphs)
     if resume:
@@ -84,7 +86,7 @@ def run(job: Job, *, resume: bool = False, progress: bool = True) -> dict[str, A
     create_folder(job.out)
     write_json(job.out / "config.json", description)
     try:
-        fit(job.dataset, job.out, config, options, resume=resume, progress=progress)
+        fit(job.dataset, job.out, config, options, fold=job.fold, resume=resume, progress=progress)
     except InputError:
         if not resume:
             shutil.rmtree(job.out, ignore_errors=True)
@@ -104,8 +106,8 @@ def evaluate_run(
     progress: bool = True,
 ) -> dict[str, Any]:
     """Evaluate a trained model on one split of a dataset and write the figures as JSON."""
-    loaded, graphs = load_model(run), MultiomeGraphs(dataset)
-    check_features(loaded, graphs)
+    loaded = load_model(run)
+    graphs = open_for(loaded, dataset)
     if split not in get_args(Split):
         raise InputError(f"--split {split}: choose one of {', '.join(get_args(Split))}.")
     if not out.parent.is_dir():

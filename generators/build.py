@@ -1,13 +1,12 @@
-"""The pipeline from files to a graph dataset: read, place on the genome, split, stream, pair, store."""
+"""The pipeline from files to a graph dataset: plan, copy the counts, fit on training cells, store."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -15,76 +14,53 @@ from numpy.typing import NDArray
 from scipy import sparse
 from tqdm.auto import tqdm
 
-from ..graphs.csr import CsrRows
-from ..graphs.errors import InputError
-from ..graphs.schema import ATAC, RNA, SPLITS
-from ..graphs.store import StoreWriter, checksum
+from ..graphs.csr import CsrRows, CsrWriter
+from ..graphs.schema import ATAC, FITTED, RNA, SPLITS
+from ..graphs.store import Store, StoreWriter, checksum
 from ..graphs.whole import versions
 from .attributes import highly_variable
-from .cells import cell_table
-from .genome import Genome
-from .layout import Layout, lay_out
-from .pairs import make_pairs
-from .prior import window_edges
-from .read import Experiment, Modality, read
+from .counts import Modality, Name
+from .features import GenomeFiles
+from .options import BuildOptions
+from .plan import BuildInputs, Plan, plan_build
+
+__all__ = ["BuildOptions", "BuildReport", "build", "preview"]
 
 _CHUNK = 1024  # cells in memory at a time
 
 
 @dataclass(frozen=True)
-class BuildOptions:
-    """What a build may choose.
+class BuildReport:
+    """What a build made or would make: sizes of the dataset, and notes for its reader.
 
     Attributes
     ----------
-    labels, donor
-        Columns of ``obs``: cell types, and donors to split by.
-    window
-        Reach of the prior peak-gene edges around the TSS in bp, or ``chromosome``.
-    layer
-        Layer that holds the counts; X when None.
-    min_placed
-        Smallest share of genes that the GTF must name.
-    ratio
-        Negative pairs for each positive one.
-    n_top
-        Highly variable genes to mark.
-    seed
-        Decides splits and pairs.
-
-    Raises
-    ------
-    InputError
-        A number is out of its range.
+    path
+        The dataset.
+    sizes
+        Numbers of cells, genes, peaks and pairs.
+    notes
+        What was chosen, dropped, filled or found, a line each.
+    cost
+        Of a preview: estimated ``nonzeros``, ``disk_bytes`` and ``memory_bytes``.
     """
-
-    labels: str | None = None
-    donor: str | None = None
-    window: int | Literal["chromosome"] = 250_000
-    layer: str | None = None
-    min_placed: float = 0.3
-    ratio: float = 1.0
-    n_top: int = 2000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not (self.window == "chromosome" if isinstance(self.window, str) else self.window >= 0):
-            raise InputError(f"--window is {self.window}. Pass a number of bp, 0 or more, or 'chromosome'.")
-        if not 0 <= self.min_placed <= 1:
-            raise InputError(f"--min-placed is {self.min_placed:g}. Pass a share of genes from 0 to 1.")
-        if not 0 <= self.ratio < math.inf:
-            raise InputError(f"--ratio is {self.ratio:g}. Pass 0 or more negative pairs for each positive.")
-        if self.n_top < 1 or self.seed < 0:
-            raise InputError(f"n_top is {self.n_top}, seed {self.seed}. Pass n_top >= 1 and seed >= 0.")
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """What a build made: sizes of the dataset and notes for its reader."""
 
     path: Path
     sizes: dict[str, int]
     notes: list[str] = field(default_factory=list)
+    cost: dict[str, int] | None = None
+
+    def lines(self) -> list[str]:
+        """Notes and sizes for a terminal."""
+        sizes = ", ".join(f"{value:,} {name}" for name, value in self.sizes.items())
+        if self.cost is None:
+            return [*self.notes, f"{self.path}: {sizes}"]
+        values, disk, memory = (self.cost[key] for key in ("nonzeros", "disk_bytes", "memory_bytes"))
+        return [
+            *self.notes,
+            f"{self.path} would hold {sizes}",
+            f"about {values:,} non-zeros, {disk / 1e6:,.0f} MB on disk; building takes {memory / 1e9:.1f} GB of memory",
+        ]
 
 
 def build(
@@ -93,10 +69,13 @@ def build(
     *,
     gtf: Path | None = None,
     fasta: Path | None = None,
+    loops: Path | None = None,
+    labels_file: Path | None = None,
+    like: Path | None = None,
     options: BuildOptions | None = None,
     progress: bool = True,
 ) -> BuildReport:
-    """Make a graph dataset from a paired RNA/ATAC experiment.
+    """Make a graph dataset from an RNA/ATAC experiment, or from one of the two alone.
 
     Cells are split before anything is fitted; highly variable genes are found on training cells.
     Counts stream through in chunks, so memory does not grow with the number of cells beyond their
@@ -106,15 +85,22 @@ def build(
     Parameters
     ----------
     inputs
-        One .h5mu, or the RNA and the ATAC .h5ad in any order.
+        One .h5mu, one or two .h5ad in any order, a 10x .h5, or a 10x mtx folder.
     out
         Folder to create.
     gtf, fasta
-        Gene annotation, and DNA (optional).
+        Gene annotation (optional for one modality alone, or where ``var`` places the genes), and DNA
+        (optional): a record a chromosome, or a record a peak.
+    loops
+        BEDPE whose loops become prior edges too.
+    labels_file
+        TSV or CSV of barcodes and their labels.
+    like
+        Dataset whose genes, peaks, prior and fitted attributes the new one takes.
     options
         See `BuildOptions`.
     progress
-        Show a bar while counts stream.
+        Show bars while counts stream.
 
     Raises
     ------
@@ -122,113 +108,140 @@ def build(
         Anything wrong with the input; nothing is left at ``out``.
     """
     options = options or BuildOptions()
+    given = BuildInputs([Path(path) for path in inputs], GenomeFiles(gtf, fasta, loops), labels_file, like)
     with StoreWriter(Path(out)) as writer:
-        experiment = read(inputs, layer=options.layer)
-        notes = list(experiment.report)
-        layout = lay_out(experiment, _genome(gtf, fasta), min_placed=options.min_placed, notes=notes)
-        cells, kept = cell_table(
-            experiment, labels=options.labels, donor=options.donor, seed=options.seed, notes=notes
+        plan = plan_build(given, options, scratch=writer.scratch)
+        plan.layout.write(writer)
+        rna, atac = (_stream(writer, plan, name, progress) for name in get_args(Name))
+        cells = _finish_cells(plan, rna, atac)
+        writer.table("cells", cells)
+        writer.table("genes", pd.concat([plan.layout.genes, _fitted(plan, rna, plan.main.split)], axis=1))
+        writer.table("pairs", plan.main.pairs)
+        _write_folds(writer, plan, rna)
+        writer.config(
+            {"arguments": _arguments(given, out, options), "seed": options.seed, "versions": versions()}
         )
-        pairs = make_pairs(
-            cells["split"].to_numpy(object), cells["cell_type"], ratio=options.ratio, seed=options.seed
-        )
-        prior = _write_static(writer, layout, options)
-        _stream(writer, experiment.rna, experiment.rows_rna[kept], layout.gene_order, progress)
-        _stream(writer, experiment.atac, experiment.rows_atac[kept], layout.peak_order, progress)
-        rna, atac = writer.rows(RNA, len(layout.genes)), writer.rows(ATAC, len(layout.peaks))
-        _count_features(cells, rna, atac)
-        genes = _with_variability(rna, cells, layout.genes, options, notes)
-        for name, frame in (("cells", cells), ("genes", genes), ("pairs", pairs)):
-            writer.table(name, frame)
-        sources = [Path(path) for path in (*inputs, gtf, fasta) if path is not None]
-        arguments = {"inputs": list(inputs), "out": out, "gtf": gtf, "fasta": fasta, **asdict(options)}
-        writer.config({"arguments": arguments, "seed": options.seed, "versions": versions()})
-        writer.finish(_manifest(experiment, layout, cells, prior, options, sources, notes))
-    sizes = {"cells": len(cells), "genes": len(genes), "peaks": len(layout.peaks), "pairs": len(pairs)}
-    return BuildReport(Path(out), sizes, notes)
+        writer.finish(_manifest(plan, given))
+    return BuildReport(Path(out), plan.sizes, plan.notes)
 
 
-def _genome(gtf: Path | None, fasta: Path | None) -> Genome:
-    if gtf is None:
-        raise InputError(
-            "no gene annotation given, so no gene has a place. Pass --gtf (GENCODE or Ensembl, plain or gzip)."
-        )
-    return Genome(gtf, fasta)
+def preview(
+    inputs: Sequence[Path],
+    out: Path,
+    *,
+    gtf: Path | None = None,
+    fasta: Path | None = None,
+    loops: Path | None = None,
+    labels_file: Path | None = None,
+    like: Path | None = None,
+    options: BuildOptions | None = None,
+) -> BuildReport:
+    """Tell what `build` would make and what it would cost; all checks are made but those of every count."""
+    given = BuildInputs([Path(path) for path in inputs], GenomeFiles(gtf, fasta, loops), labels_file, like)
+    plan = plan_build(given, options or BuildOptions())
+    return BuildReport(Path(out), plan.sizes, plan.notes, plan.cost(_CHUNK))
 
 
-def _stream(
-    writer: StoreWriter, modality: Modality, rows: NDArray[np.int64], order: NDArray[np.int64], progress: bool
-) -> None:
-    """Copy the counts of one modality into the dataset, columns in stored order."""
-    rank = np.empty(len(order), np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
-    bar = tqdm(total=len(rows), desc=modality.name, unit="cell", disable=not progress)
-    with bar, closing(writer.csr(modality.name, len(order))) as matrix:
+def _stream(writer: StoreWriter, plan: Plan, name: Name, progress: bool) -> CsrRows:
+    """Copy the counts of one modality into the dataset; one that was not measured has no counts."""
+    n_columns = len(plan.layout.genes if name == RNA else plan.layout.peaks)
+    with closing(writer.csr(name, n_columns)) as matrix:
+        if name in plan.rows:
+            _copy(matrix, plan.experiment.modalities[name], plan, progress)
+        else:
+            matrix.append(_no_counts(len(plan.cells), n_columns))
+    return writer.rows(name, n_columns)
+
+
+def _no_counts(n_cells: int, n_columns: int) -> sparse.csr_matrix:
+    none = np.zeros(0, dtype=np.int32)
+    return sparse.csr_matrix((none, none, np.zeros(n_cells + 1, dtype=np.int32)), shape=(n_cells, n_columns))
+
+
+def _copy(matrix: CsrWriter, modality: Modality, plan: Plan, progress: bool) -> None:
+    """Stream the rows of one modality, each feature's counts to its stored column."""
+    rows, columns = plan.rows[modality.name], plan.layout.columns[modality.name]
+    with tqdm(total=len(rows), desc=modality.name, unit="cell", disable=not progress) as bar:
         for chunk in modality.chunks(rows, size=_CHUNK):
-            moved = sparse.csr_matrix((chunk.data, rank[chunk.indices], chunk.indptr), shape=chunk.shape)
-            matrix.append(moved)
+            matrix.append(_moved(chunk, columns, matrix.n_columns))
             bar.update(chunk.shape[0])
 
 
-def _count_features(cells: pd.DataFrame, rna: CsrRows, atac: CsrRows) -> None:
-    """Add the features of each cell; a cell that stored nothing but zeros shows only now."""
-    cells["n_genes"], cells["n_peaks"] = np.diff(rna.indptr), np.diff(atac.indptr)
-    empty = (cells["n_genes"] == 0) | (cells["n_peaks"] == 0)
-    if empty.any():
-        raise InputError(
-            f"{empty.sum():,} cells store zeros only in one modality ({', '.join(cells['barcode'][empty][:3])} …). "
-            "Call X.eliminate_zeros() and save the file again."
-        )
+def _moved(chunk: sparse.csr_matrix, columns: NDArray[np.int64], n_columns: int) -> sparse.csr_matrix:
+    """Give (cells, features) counts their stored columns; those of features that share one add up."""
+    to = columns[chunk.indices]
+    indptr = chunk.indptr
+    data = chunk.data
+    if (kept := to >= 0).sum() < len(to):
+        indptr = np.concatenate([[0], np.cumsum(kept)])[indptr]
+        to, data = to[kept], data[kept]
+    moved = sparse.csr_matrix((data, to.astype(np.int32), indptr), shape=(chunk.shape[0], n_columns))
+    moved.sum_duplicates()
+    return moved
 
 
-def _with_variability(
-    rows: CsrRows, cells: pd.DataFrame, genes: pd.DataFrame, options: BuildOptions, notes: list[str]
-) -> pd.DataFrame:
-    """Add the attributes of variability, fitted on training cells only."""
-    train = np.flatnonzero(cells["split"] == SPLITS[0])
+def _finish_cells(plan: Plan, rna: CsrRows, atac: CsrRows) -> pd.DataFrame:
+    """Add split and number of features of each cell; tell which cells lost all of them on the way."""
+    cells = plan.cells.assign(
+        split=plan.main.split, n_genes=np.diff(rna.indptr), n_peaks=np.diff(atac.indptr)
+    )
+    for name, column in ((RNA, "n_genes"), (ATAC, "n_peaks")):
+        bare = int((cells[column] == 0).sum())
+        if name in plan.modalities and bare:
+            plan.notes.append(
+                f"{bare:,} of {len(cells):,} cells have no {name.upper()} count in a stored feature"
+            )
+    return cells
+
+
+def _write_folds(writer: StoreWriter, plan: Plan, rna: CsrRows) -> None:
+    for k, fold in enumerate(plan.folds):
+        writer.fold_table(k, "cells", pd.DataFrame({"split": fold.split}))
+        writer.fold_table(k, "genes", _fitted(plan, rna, fold.split))
+        writer.fold_table(k, "pairs", fold.pairs)
+
+
+def _fitted(plan: Plan, rows: CsrRows, split: NDArray[np.object_]) -> pd.DataFrame:
+    """Return the attributes of variability: as given, or else fitted on the training cells of a split."""
+    given, n_genes = plan.layout.fitted, len(plan.layout.genes)
+    missing = [name for name in FITTED if name not in given]
+    train = np.flatnonzero(split == SPLITS[0])
+    if not missing:
+        return given[list(FITTED)]
+    if RNA not in plan.modalities or len(train) == 0:
+        return given.reindex(columns=list(FITTED)).assign(highly_variable=False)
 
     def chunks() -> Iterator[sparse.csr_matrix]:
         for begin in range(0, len(train), _CHUNK):
             yield rows.matrix(train[begin : begin + _CHUNK])
 
-    table, note = highly_variable(chunks, n_genes=len(genes), n_top=options.n_top)
-    if note is not None:
-        notes.append(note)
-    return pd.concat([genes, table], axis=1)
+    table, note = highly_variable(chunks, n_genes=n_genes, n_top=plan.options.n_top)
+    if split is plan.main.split:
+        plan.notes.append(f"{', '.join(missing)} fitted on {len(train):,} training cells")
+        plan.notes.extend([] if note is None else [note])
+    return pd.concat([given, table[missing]], axis=1)[list(FITTED)]
 
 
-def _write_static(writer: StoreWriter, layout: Layout, options: BuildOptions) -> dict[str, Any]:
-    """Write what no count changes, so that it fails before the long work; tell which prior was made."""
-    writer.table("peaks", layout.peaks)
-    if layout.genome.fasta is not None:
-        writer.array("sequences", layout.sequences())
-    if options.window == "chromosome":
-        return {"kind": "chromosome"}  # ranges of the sorted peaks: nothing to store
-    edges = window_edges(layout.genes, layout.peaks, window=options.window)
-    writer.array("cis_indptr", edges.indptr)
-    writer.array("cis_peak", edges.peak)
-    writer.array("cis_distance", edges.distance)
-    return {"kind": "window", "bp": options.window, "edges": len(edges.peak)}
+def _arguments(given: BuildInputs, out: Path, options: BuildOptions) -> dict[str, Any]:
+    files = {**asdict(given.genome), "labels_file": given.labels_file, "like": given.like}
+    return {"inputs": list(given.experiment), "out": out, **files, **asdict(options)}
 
 
-def _manifest(
-    experiment: Experiment,
-    layout: Layout,
-    cells: pd.DataFrame,
-    prior: dict[str, Any],
-    options: BuildOptions,
-    sources: list[Path],
-    notes: list[str],
-) -> dict[str, Any]:
+def _manifest(plan: Plan, given: BuildInputs) -> dict[str, Any]:
+    layout = plan.layout
     return {
-        "genome": experiment.rna.genome or experiment.atac.genome,
+        "genome": plan.genome,
+        "modalities": plan.modalities,
         "chromosomes": layout.chromosomes,
-        "chromosome_lengths": layout.lengths(),
-        "cell_types": sorted(cells["cell_type"].dropna().unique()),
-        "prior": prior,
-        "options": asdict(options),
+        "chromosome_lengths": layout.lengths,
+        "cell_types": sorted(plan.cells["cell_type"].dropna().unique()),
+        "prior": layout.prior,
+        "folds": len(plan.folds),
+        "options": asdict(plan.options),
+        "like": None if given.like is None else Store(given.like).fingerprint,
         "sources": [
-            {"name": path.name, "bytes": path.stat().st_size, "checksum": checksum(path)} for path in sources
+            {"name": path.name, "bytes": path.stat().st_size, "checksum": checksum(path)}
+            for path in given.files()
         ],
-        "notes": notes,
+        "notes": plan.notes,
     }

@@ -1,77 +1,177 @@
-"""DNA of a FASTA: lengths of its chromosomes, and the bases of many intervals as codes."""
+"""DNA of peaks: a window of bases of each, and the GC content of the whole peak."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pandas as pd
-import pyfaidx
 from numpy.typing import NDArray
 
+from ..graphs.bases import Anchor, N, check_window, window_offset, windows
 from ..graphs.errors import InputError
-from ..graphs.schema import BASES
+from .fasta import Fasta
+from .messages import few
 
-_SLICE: Final = 8_000_000  # bases of a chromosome held at a time
-_N: Final = BASES.index("N")
+__all__ = ["PeakDna", "few", "gc_content", "read_peak_dna"]
+
+_SLICE: Final = 1_000_000  # bases held at a time
+_NEAR: Final = 1_000  # a gap that costs less to read than to skip
 
 
-def read_lengths(path: Path) -> dict[str, int]:
-    """Length in bp of every sequence of a FASTA, plain or bgzip; its index is written where absent.
+@dataclass(frozen=True)
+class PeakDna:
+    """Bases of peaks.
 
-    Raises
-    ------
-    InputError
-        If the file is missing, no FASTA, empty, compressed by plain gzip, or cannot be indexed.
+    Attributes
+    ----------
+    sequences
+        uint8, shape (peaks, length): 0 A, 1 C, 2 G, 3 T, 4 anything else.
+    gc
+        float32, shape (peaks,): (G + C) / (A + C + G + T) over the whole peak, NaN where it has none
+        of the four.
     """
-    if not path.is_file():
-        raise InputError(f"FASTA {path} does not exist. Pass the path of a .fa, .fasta or bgzip .fa.gz.")
-    _check_compression(path)
-    with _open_fasta(path) as faidx:
-        lengths = {str(name): int(record.rlen) for name, record in faidx.index.items()}
-    if not lengths:
-        raise InputError(f"{path.name} holds no sequence. Pass the DNA of the genome.")
-    return lengths
+
+    sequences: NDArray[np.uint8]
+    gc: NDArray[np.float32]
 
 
-def read_sequences(
+def read_peak_dna(
     path: Path,
-    lengths: Mapping[str, int],
     names: NDArray[np.object_],
     start: NDArray[np.int64],
     end: NDArray[np.int64],
+    *,
     length: int,
-) -> NDArray[np.uint8]:
-    """Bases of many intervals, in any order; `Genome.sequences` says what is returned.
+    anchor: Anchor,
+) -> PeakDna:
+    """Bases of many peaks, in any order; `Genome.sequences` says what is returned.
 
     Parameters
     ----------
-    path, lengths
-        FASTA and the lengths of its sequences.
+    path
+        FASTA.
     names, start, end
-        Intervals, shape (intervals,): names as in the FASTA, 0-based half-open.
-    length
-        Bases an interval.
+        Peaks, shape (peaks,): names as in the FASTA, 0-based half-open.
+    length, anchor
+        Window a peak.
 
     Raises
     ------
     InputError
-        If the FASTA lacks a name.
+        If the FASTA lacks a name, or `length` or `anchor` is none.
     """
-    codes, uniques = pd.factorize(names)
-    _check_names(path, lengths, list(uniques), names)
-    out = np.full((len(names), length), _N, dtype=np.uint8)
-    if len(names) == 0:
-        return out
-    order = np.lexsort((start, codes))
-    with _open_fasta(path) as faidx:
-        for piece in _slices(codes[order], start[order]):
-            rows = order[piece]
-            dna = _fetch(faidx, str(names[rows[0]]), int(start[rows[0]]), int(start[rows[-1]]) + length)
-            out[rows] = _cut(dna, start[rows] - start[rows[0]], end[rows] - start[rows[0]], length)
-    return out
+    check_window(length, anchor)
+    chromosome, spelled = pd.factorize(names)
+    out = np.full((len(names), length), N, dtype=np.uint8)
+    counts = np.zeros((2, len(names)), dtype=np.int64)  # G or C; any of the four
+    with Fasta(path) as fasta:
+        _check_names(path, fasta.lengths, list(spelled), names)
+        for code, name in enumerate(spelled):
+            rows = np.flatnonzero(chromosome == code)
+            spans = _Spans.of(rows, start[rows], end[rows], length, anchor, fasta.lengths[name])
+            for begin, stop in _tiles(spans.low, spans.high):
+                _fill(fasta.codes(name, begin, stop), begin, stop, spans, out, counts)
+    return PeakDna(out, share(counts[0], counts[1]))
+
+
+def gc_content(sequences: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Share of G and C among the called bases of each sequence, NaN where it has none.
+
+    Parameters
+    ----------
+    sequences
+        Codes, shape (sequences, length).
+    """
+    strong = ((sequences == 1) | (sequences == 2)).sum(axis=1)
+    return share(strong, (sequences != N).sum(axis=1))
+
+
+def tallies(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """How many G or C, and how many called bases, lie before each code and the end: shapes (codes + 1,)."""
+    strong, called = np.zeros((2, len(codes) + 1), dtype=np.int32)
+    for total, letters in ((strong, (codes == 1) | (codes == 2)), (called, codes != N)):
+        np.cumsum(letters.view(np.uint8), dtype=np.int32, out=total[1:])
+    return strong, called
+
+
+def share(part: NDArray[np.integer], whole: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Quotient as float32, NaN where there is nothing."""
+    quotient = np.full(len(part), np.nan)
+    np.divide(part, whole, out=quotient, where=whole > 0)
+    return quotient.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Spans:
+    """Peaks of one chromosome by position: window, part of it that has letters, peak, all that is read."""
+
+    rows: NDArray[np.int64]
+    first: NDArray[np.int64]
+    shown: NDArray[np.int64]  # (2, peaks)
+    peak: NDArray[np.int64]  # (2, peaks)
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+
+    @staticmethod
+    def of(
+        rows: NDArray[np.int64],
+        start: NDArray[np.int64],
+        end: NDArray[np.int64],
+        length: int,
+        anchor: Anchor,
+        size: int,
+    ) -> _Spans:
+        first = start + window_offset(end - start, length, anchor)
+        last = np.minimum(first + length, end) if anchor == "start" else first + length
+        shown, peak = (np.stack(pair).clip(0, size) for pair in ((first, last), (start, end)))
+        low, high = np.minimum(shown[0], peak[0]), np.maximum(shown[1], peak[1])
+        order = np.argsort(low, kind="stable")
+        order = order[low[order] < high[order]]
+        return _Spans(rows[order], first[order], shown[:, order], peak[:, order], low[order], high[order])
+
+
+def _tiles(
+    low: NDArray[np.int64], high: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Ranges that cover sorted spans and leave out what lies far from them, about `_SLICE` bases a time."""
+    if len(low) == 0:
+        return
+    reach = np.maximum.accumulate(high)
+    heads = np.concatenate([[0], np.flatnonzero(low[1:] > reach[:-1] + _NEAR) + 1])
+    begin, end = low[heads], reach[np.append(heads[1:], len(low)) - 1]
+    pieces = -(-(end - begin) // _SLICE)  # a range may be longer than what is held at a time
+    begin = begin.repeat(pieces)
+    begin += (np.arange(len(begin)) - (np.cumsum(pieces) - pieces).repeat(pieces)) * _SLICE
+    end = np.minimum(begin + _SLICE, end.repeat(pieces))
+    share = np.cumsum(end - begin) // _SLICE
+    cuts = np.flatnonzero(np.diff(share)) + 1
+    yield from zip(np.split(begin, cuts), np.split(end, cuts), strict=True)
+
+
+def _fill(
+    codes: NDArray[np.uint8],
+    begin: NDArray[np.int64],
+    end: NDArray[np.int64],
+    spans: _Spans,
+    out: NDArray[np.uint8],
+    counts: NDArray[np.int64],
+) -> None:
+    """Write what the codes of some tiles say about the peaks that reach into them."""
+    near = np.flatnonzero((spans.high > begin[0]) & (spans.low < end[-1]))
+    rows, low = spans.rows[near], spans.low[near].clip(begin[0], end[-1])
+    tile = np.searchsorted(begin, low, side="right") - 1
+    # A span never leaves its range, whose tiles follow each other: one shift serves all its bases.
+    shift = (np.cumsum(end - begin) - (end - begin) - begin)[tile]
+    shown, peak = (at[:, near].clip(begin[0], end[-1]) + shift for at in (spans.shown, spans.peak))
+    found = windows(codes, spans.first[near] + shift, shown[0], shown[1], out.shape[1])
+    # N is the largest code: a window read in parts keeps the letters of each.
+    out[rows] = np.minimum(out[rows], found)
+    for count, total in zip(counts, tallies(codes), strict=True):
+        count[rows] += total[peak[1]] - total[peak[0]]
 
 
 def _check_names(
@@ -84,83 +184,3 @@ def _check_names(
             f"{path.name} lacks {few(missing)}, on which {count:,} of {len(names):,} peaks lie"
             f" (it has {few(lengths)}). Pass the FASTA of the peaks' genome, or drop these peaks."
         )
-
-
-def few(names: Iterable[object]) -> str:
-    """Join the first three names for a message."""
-    listed = [str(name) for name in names]
-    return ", ".join(listed[:3]) + (" …" if len(listed) > 3 else "")
-
-
-def _open_fasta(path: Path) -> pyfaidx.Faidx:
-    """Open and index a FASTA; closed again after each use, so that a Genome holds no file."""
-    try:
-        return pyfaidx.Faidx(str(path), as_raw=True)
-    except ImportError as error:
-        raise InputError(
-            f"{path.name} is bgzip; reading it needs biopython. Install biopython, or decompress the file."
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"the index of {path.name} cannot be written or read ({error}). Run `samtools faidx` where you"
-            " may write, or copy the FASTA into a folder of yours."
-        ) from error
-    except (pyfaidx.FastaIndexingError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{path.name} cannot be indexed as FASTA: {error}. Pass a valid FASTA, without a stale .fai."
-        ) from error
-
-
-def _check_compression(path: Path) -> None:
-    """Refuse what pyfaidx, which goes by the name of the file, would misread or refuse."""
-    with path.open("rb") as stream:
-        head = stream.read(18)
-    zipped = head[:2] == b"\x1f\x8b"
-    if zipped and head[12:14] != b"BC":
-        raise InputError(
-            f"{path.name} is plain gzip, which allows no access by position. Decompress it with gunzip, or"
-            " compress it with bgzip instead."
-        )
-    if zipped != (path.suffix.lower() in (".gz", ".bgz")):
-        right = f"{path.name}.gz" if zipped else path.stem
-        raise InputError(f"{path.name} is {'bgzip' if zipped else 'not compressed'}: rename it to {right}.")
-    if not zipped and head[:1] != b">":
-        raise InputError(f"{path.name} does not start like a FASTA ('>'). Pass the DNA of the genome.")
-
-
-def _fetch(faidx: pyfaidx.Faidx, name: str, start: int, stop: int) -> NDArray[np.uint8]:
-    """Read the codes of ``[start, stop)`` as far as the chromosome goes, one N if it ends before."""
-    stop = min(stop, int(faidx.index[name].rlen))
-    if start >= stop:
-        return np.array([_N], dtype=np.uint8)
-    text: str = faidx.fetch(name, start + 1, stop)
-    letters = np.frombuffer(text.encode("latin-1"), dtype=np.uint8)
-    return _CODES[letters]
-
-
-def _cut(
-    dna: NDArray[np.uint8], start: NDArray[np.int64], end: NDArray[np.int64], length: int
-) -> NDArray[np.uint8]:
-    at = start[:, None] + np.arange(length)  # (peaks, length)
-    bases: NDArray[np.uint8] = dna[np.minimum(at, len(dna) - 1)]
-    bases[(at >= len(dna)) | (at >= end[:, None])] = _N
-    return bases
-
-
-def _slices(codes: NDArray[np.int64], start: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Cut sorted peaks wherever the chromosome or its slice of ``_SLICE`` bases changes."""
-    if len(codes) == 0:
-        return []
-    window = start // _SLICE
-    cuts = np.flatnonzero((np.diff(codes) != 0) | (np.diff(window) != 0)) + 1
-    return np.split(np.arange(len(codes)), cuts)
-
-
-def _codes() -> NDArray[np.uint8]:
-    table = np.full(256, _N, dtype=np.uint8)
-    for code, base in enumerate(BASES):
-        table[[ord(base), ord(base.lower())]] = code
-    return table
-
-
-_CODES: Final = _codes()

@@ -1,108 +1,142 @@
-"""The stored order of genes and peaks: by chromosome and position, under one naming of chromosomes."""
+"""The static part of a dataset: genes and peaks in stored order, with DNA and prior edges."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..graphs.errors import InputError
-from .dna import few
-from .genome import Genome, harmonise
-from .peak_names import peak_table
+from ..graphs.collate import CisEdges
+from ..graphs.store import StoreWriter
+from .counts import Name
+from .features import Features, GenomeFiles, place_features
+from .genome import harmonise
+from .given import fitted_attributes
+from .options import BuildOptions
+from .peak_dna import stored_dna
+from .prior import prior_edges
 from .read import Experiment
+
+_Int64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Genes and peaks in stored order, and where each came from.
+    """The static part of a dataset, and which stored column each feature of a file becomes.
 
     Attributes
     ----------
-    genome
-        Annotation and DNA.
     chromosomes
         Names in stored order, spelled as in the GTF where it has them.
+    lengths
+        Length in bp of the chromosomes whose DNA is known.
     genes, peaks
         Tables sorted by (chromosome, TSS), unplaced genes last, and by (chromosome, start, end).
-    gene_order, peak_order
-        int64: column of each stored gene or peak in its matrix.
+    columns
+        For each modality, int64: stored column of each feature of its file, -1 where it is left out.
+    fitted
+        Attributes of the stored genes that need no fitting: the file has them, or another dataset.
+    sequences
+        uint8 (peaks, length), or None without DNA.
+    prior
+        What the prior is, for the manifest.
+    edges
+        Its edges, or None where the prior is the whole chromosome.
     """
 
-    genome: Genome
     chromosomes: list[str]
+    lengths: dict[str, int]
     genes: pd.DataFrame
     peaks: pd.DataFrame
-    gene_order: NDArray[np.int64]
-    peak_order: NDArray[np.int64]
+    columns: dict[Name, _Int64]
+    fitted: pd.DataFrame
+    sequences: NDArray[np.uint8] | None
+    prior: dict[str, Any]
+    edges: CisEdges | None
 
-    def sequences(self) -> NDArray[np.uint8]:
-        """DNA of the stored peaks; see `Genome.sequences`."""
-        spelled = harmonise(list(self.peaks["chrom"].unique()), list(self.genome.lengths))
-        names = np.array([spelled[name] or name for name in self.peaks["chrom"]], dtype=object)
-        return self.genome.sequences(names, self.peaks["start"].to_numpy(), self.peaks["end"].to_numpy())
+    def write(self, writer: StoreWriter) -> None:
+        """Write all but the genes, which may lack what is fitted."""
+        writer.table("peaks", self.peaks)
+        if self.sequences is not None:
+            writer.array("sequences", self.sequences)
+        if self.edges is not None:
+            writer.array("cis_indptr", self.edges.indptr)
+            writer.array("cis_peak", self.edges.peak)
+            writer.array("cis_distance", self.edges.distance)
 
-    def lengths(self) -> dict[str, int]:
-        """Length in bp of the chromosomes that the FASTA has."""
-        spelled = harmonise(self.chromosomes, list(self.genome.lengths))
-        return {name: self.genome.lengths[own] for name, own in spelled.items() if own is not None}
 
-
-def lay_out(experiment: Experiment, genome: Genome, *, min_placed: float, notes: list[str]) -> Layout:
-    """Place genes and peaks on the genome and sort them.
-
-    Parameters
-    ----------
-    experiment
-        Features of both modalities.
-    genome
-        Annotation; the peaks' chromosomes take its spelling.
-    min_placed
-        Smallest share of genes that the GTF must name.
-    notes
-        How many genes and peaks found a place, and renamed chromosomes, are appended, a line each.
-
-    Raises
-    ------
-    InputError
-        The GTF names too few genes, peaks do not parse, or genes and peaks are of different genomes.
-    """
-    genes = _place_genes(experiment.rna.var, genome, min_placed, notes)
-    peaks = peak_table(experiment.atac.var, experiment.atac.var.index.tolist())
-    spelled = harmonise(list(peaks["chrom"].unique()), genome.chromosomes)
-    notes.extend(genome.check_peaks(peaks, spelled))
-    peaks["chrom"] = [spelled[name] or name for name in peaks["chrom"]]
-    chromosomes = sorted({*peaks["chrom"], *genes["chrom"].dropna()}, key=_natural)
+def lay_out(
+    experiment: Experiment, files: GenomeFiles, *, build: str | None, options: BuildOptions, notes: list[str]
+) -> Layout:
+    """Place genes and peaks on the genome, sort them, and find DNA and prior edges; see `place_features`."""
+    features = place_features(experiment, files, build=build, options=options, notes=notes)
+    chromosomes = sorted(
+        {*features.peaks["chrom"][features.kept], *features.genes["chrom"].dropna()}, key=_natural
+    )
     rank = {name: i for i, name in enumerate(chromosomes)}
-    gene_rank = genes["chrom"].map(rank).fillna(len(rank)).to_numpy(np.int64)
-    gene_order = np.lexsort((genes["tss"].fillna(0).to_numpy(np.int64), gene_rank))
-    peak_order = np.lexsort((peaks["end"], peaks["start"], peaks["chrom"].map(rank)))
+    gene_order, peak_order = _gene_order(features.genes, rank), _peak_order(features, rank)
+    genes = features.genes.iloc[gene_order].reset_index(drop=True)
+    peaks = features.peaks.iloc[peak_order].reset_index(drop=True)
+    dna = stored_dna(experiment, features, peak_order, options=options, notes=notes)
+    if dna is not None:
+        peaks["gc"] = dna.gc
+    prior, edges = prior_edges(
+        genes, peaks, window=options.window, around=options.around, loops=files.loops, notes=notes
+    )
+    orders: dict[Name, _Int64] = {"rna": gene_order, "atac": peak_order}
     return Layout(
-        genome,
         chromosomes,
-        genes.iloc[gene_order].reset_index(drop=True),
-        peaks.iloc[peak_order].reset_index(drop=True),
-        gene_order,
-        peak_order,
+        _lengths(chromosomes, features),
+        genes,
+        peaks,
+        {name: stored_columns(orders[name], len(m.var)) for name, m in experiment.modalities.items()},
+        _fitted(experiment, gene_order, options, notes),
+        None if dna is None else dna.sequences,
+        prior,
+        edges,
     )
 
 
-def _place_genes(var: pd.DataFrame, genome: Genome, min_placed: float, notes: list[str]) -> pd.DataFrame:
-    ids = next((var[column] for column in ("gene_ids", "gene_id") if column in var), None)
-    genes, placement = genome.place_genes(var.index, None if ids is None else pd.Index(ids))
-    genes.insert(0, "gene", var.index.astype(str))
-    share = placement.placed / max(len(genes), 1)
-    if share < min_placed:
-        raise InputError(
-            f"the GTF names {placement.placed:,} of {len(genes):,} genes ({share:.0%}), fewer than --min-placed"
-            f" {min_placed:g} (the file has {few(genes.loc[genes['chrom'].isna(), 'gene'])}; the GTF has"
-            f" {few(genome.genes['symbol'])}). Pass the GTF of this genome, or lower --min-placed."
-        )
-    notes.append(str(placement))
-    return genes
+def stored_columns(order: _Int64, n_features: int) -> _Int64:
+    """Turn the feature of each stored column into the stored column of each feature, -1 where it has none."""
+    columns = np.full(n_features, -1, dtype=np.int64)
+    columns[order] = np.arange(len(order))
+    return columns
+
+
+def _gene_order(genes: pd.DataFrame, rank: dict[str, int]) -> _Int64:
+    last = np.iinfo(np.int64).max  # a gene whose TSS is unknown comes behind the others of its chromosome
+    by_chromosome = genes["chrom"].map(rank).fillna(len(rank)).to_numpy(np.int64)
+    order: _Int64 = np.lexsort((genes["tss"].fillna(last).to_numpy(np.int64), by_chromosome))
+    return order
+
+
+def _peak_order(features: Features, rank: dict[str, int]) -> _Int64:
+    kept = np.flatnonzero(features.kept)
+    peaks = features.peaks.iloc[kept]
+    keys = (peaks["end"], peaks["start"], peaks["chrom"].map(rank))
+    order: _Int64 = kept[np.lexsort([key.to_numpy(np.int64) for key in keys])]
+    return order
+
+
+def _fitted(
+    experiment: Experiment, gene_order: _Int64, options: BuildOptions, notes: list[str]
+) -> pd.DataFrame:
+    if options.refit or "rna" not in experiment.modalities:
+        return pd.DataFrame(index=range(len(gene_order)))
+    fitted = fitted_attributes(experiment.modalities["rna"].var, notes=notes)
+    return fitted.iloc[gene_order].reset_index(drop=True)
+
+
+def _lengths(chromosomes: list[str], features: Features) -> dict[str, int]:
+    """Length in bp of the chromosomes that the FASTA has."""
+    lengths = features.genome.lengths
+    spelled = harmonise(chromosomes, list(lengths))
+    return {name: lengths[own] for name, own in spelled.items() if own is not None}
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:

@@ -10,6 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..graphs.errors import InputError
+from .columns import CHROM_COLUMNS, positions, refuse_positions, texts, unknown
+from .dna import few
+from .genome import harmonise
 
 # Only ":" may follow a chromosome name that itself holds ":" (HLA contigs do).
 _PATTERN: Final = (
@@ -46,18 +49,18 @@ def parse_peak_names(names: Sequence[str]) -> pd.DataFrame:
     InputError
         If names do not parse (thousands separators are refused) or an interval is empty.
     """
-    texts = pd.Series(list(names), dtype=object).astype(str)
-    found = _extract(texts)
+    given = pd.Series(list(names), dtype=object).astype(str)
+    found = _extract(given)
     wrong = found["chrom"].isna().to_numpy()
     if wrong.any():
-        hint = " Remove the commas." if texts[wrong].str.contains(",", regex=False).any() else ""
+        hint = " Remove the commas." if given[wrong].str.contains(",", regex=False).any() else ""
         raise InputError(
-            f"{wrong.sum():,} of {len(texts):,} peak names do not parse ({_examples(texts, wrong)})."
+            f"{wrong.sum():,} of {len(given):,} peak names do not parse ({_examples(given, wrong)})."
             f" Write them as chr1:10-20, chr1-10-20 or chr1_10_20, or give var the columns"
             f" chrom, start and end.{hint}"
         )
     table = found.astype({"start": np.int64, "end": np.int64})
-    _check_intervals(table, texts)
+    _check_intervals(table, given)
     return table
 
 
@@ -76,11 +79,13 @@ def peak_like(names: Sequence[str]) -> NDArray[np.bool_]:
     return pd.Series(list(names), dtype=object).astype(str).str.match(_PATTERN).to_numpy(dtype=bool)
 
 
-def peak_table(var: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+def peak_table(var: pd.DataFrame, names: Sequence[str], *, notes: list[str] | None = None) -> pd.DataFrame:
     """Coordinates of every peak of an ATAC matrix.
 
     Columns of ``var`` win over the names: chrom/chromStart/chromEnd, chrom/start/end,
-    chr/start/end, seqnames/start/end, or ``interval``.
+    chr/start/end, seqnames/start/end, or ``interval``. A chromosome column alone gives the
+    chromosome, the names the positions. Where a column leaves the chromosome or the interval
+    unknown (missing, ``chrUnknown``), the name says it. Whether positions are 0-based is not guessed.
 
     Parameters
     ----------
@@ -88,6 +93,9 @@ def peak_table(var: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
         Feature table of the ATAC matrix, aligned with `names`.
     names
         Peak names.
+    notes
+        Which columns were taken, and how many peaks they place elsewhere than their names do, is
+        appended.
 
     Returns
     -------
@@ -100,23 +108,45 @@ def peak_table(var: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     InputError
         If coordinates are missing, not whole numbers, empty, or given twice.
     """
-    texts = pd.Series(list(names), dtype=object).astype(str)
-    if len(var) != len(texts):
-        raise InputError(f"{len(texts):,} peak names but {len(var):,} rows of var. Pass aligned tables.")
-    columns = next((triple for triple in _COLUMNS if set(triple) <= set(var.columns)), None)
-    if columns is not None:
-        table = _from_columns(var, columns, texts)
-    elif "interval" in var.columns:
-        table = parse_peak_names(var["interval"].astype(object).tolist())
-    else:
-        table = parse_peak_names(texts.tolist())
-    table.insert(0, "peak", texts)
+    given = pd.Series(list(names), dtype=object).astype(str)
+    if len(var) != len(given):
+        raise InputError(f"{len(given):,} peak names but {len(var):,} rows of var. Pass aligned tables.")
+    columns, table = _read_table(var, given)
+    if notes is not None and columns:
+        notes.append(_choice(columns, table, given))
+    table.insert(0, "peak", given)
     _check_duplicates(table)
     return table
 
 
-def _extract(texts: pd.Series[str]) -> pd.DataFrame:
-    groups = texts.str.extract(_PATTERN)
+def _read_table(var: pd.DataFrame, given: pd.Series[str]) -> tuple[tuple[str, ...], pd.DataFrame]:
+    """Tell which columns place the peaks, and where."""
+    columns = next((triple for triple in _COLUMNS if set(triple) <= set(var.columns)), None)
+    if columns is not None:
+        return columns, _from_columns(var, columns, given)
+    if "interval" in var.columns:
+        told = ~unknown(var["interval"])
+        return ("interval",), parse_peak_names(texts(var["interval"]).where(told, given).tolist())
+    table = parse_peak_names(given.tolist())
+    alone = next((name for name in CHROM_COLUMNS if name in var.columns), None)
+    if alone is None:
+        return (), table
+    table["chrom"] = _chromosomes(var[alone], given)
+    return (alone,), table
+
+
+def _choice(columns: tuple[str, ...], table: pd.DataFrame, given: pd.Series[str]) -> str:
+    named = _extract(given)
+    other = (named["chrom"].notna() & (named["chrom"] != table["chrom"])).to_numpy()
+    for field in ("start", "end"):
+        value = pd.to_numeric(named[field]).to_numpy(np.float64)
+        other |= ~np.isnan(value) & (value != table[field].to_numpy())
+    but = f", {other.sum():,} of them elsewhere than their names say ({_examples(given, other)})"
+    return f"{', '.join(columns)} of {len(given):,} peaks taken from var{but if other.any() else ''}"
+
+
+def _extract(given: pd.Series[str]) -> pd.DataFrame:
+    groups = given.str.extract(_PATTERN)
     columns = {}
     for field in ("chrom", "start", "end"):
         a, b, c = (groups[f"{field}_{form}"].to_numpy(dtype=object) for form in "abc")
@@ -124,38 +154,38 @@ def _extract(texts: pd.Series[str]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _from_columns(var: pd.DataFrame, columns: tuple[str, str, str], texts: pd.Series[str]) -> pd.DataFrame:
-    chrom = var[columns[0]].astype(object).reset_index(drop=True)
-    missing = (chrom.isna() | (chrom.astype(str) == "")).to_numpy()
-    if missing.any():
-        raise InputError(
-            f"column '{columns[0]}' of var is empty for {missing.sum():,} of {len(var):,} peaks"
-            f" ({_examples(texts, missing)}). Fill it, or remove it so that the names are used."
-        )
-    table = pd.DataFrame({"chrom": chrom.astype(str)})
+def _from_columns(var: pd.DataFrame, columns: tuple[str, str, str], given: pd.Series[str]) -> pd.DataFrame:
+    table = pd.DataFrame({"chrom": _chromosomes(var[columns[0]], given)})
     for field, column in zip(("start", "end"), columns[1:], strict=True):
-        table[field] = _whole_numbers(var[column], column, texts)
-    _check_intervals(table, texts)
+        values = positions(var[column], given, of="peaks")
+        refuse_positions(values.isna().to_numpy(), var[column], given, "peaks")
+        table[field] = values.to_numpy(np.int64)
+    _check_intervals(table, given)
     return table
 
 
-def _whole_numbers(column: pd.Series[int], name: str, texts: pd.Series[str]) -> NDArray[np.int64]:
-    # A detour over float64 would round coordinates above 2**53; real ones are far below.
-    values = pd.to_numeric(column.astype(object), errors="coerce").to_numpy(dtype=np.float64)
-    wrong = ~np.isfinite(values) | (values != np.floor(values)) | (values < 0)
-    if wrong.any():
+def _chromosomes(column: pd.Series[str], given: pd.Series[str]) -> pd.Series[str]:
+    """Read the column; where it says nothing, take the name's chromosome in the column's spelling."""
+    chrom, missing = texts(column), unknown(column)
+    if not missing.any():
+        return chrom
+    named = _extract(given[missing])["chrom"]
+    if (nameless := named.isna().to_numpy()).any():
         raise InputError(
-            f"column '{name}' of var is no position for {wrong.sum():,} of {len(values):,} peaks"
-            f" ({_examples(texts, wrong)}). Give whole numbers, 0-based half-open."
+            f"column '{column.name}' of var is empty for {missing.sum():,} of {len(given):,} peaks"
+            f" ({_examples(given[missing], nameless)}), and their names do not say it."
+            " Fill it, or name the peaks like chr1:10-20."
         )
-    return values.astype(np.int64)
+    spelled = harmonise(list(named.unique()), list(chrom[~missing].unique()))
+    filled = pd.Series([spelled[name] or name for name in named], index=chrom.index[missing])
+    return filled.reindex(chrom.index).where(missing, chrom)
 
 
-def _check_intervals(table: pd.DataFrame, texts: pd.Series[str]) -> None:
+def _check_intervals(table: pd.DataFrame, given: pd.Series[str]) -> None:
     wrong = (table["start"] >= table["end"]).to_numpy()
     if wrong.any():
         raise InputError(
-            f"{wrong.sum():,} of {len(table):,} peaks have start >= end ({_examples(texts, wrong)})."
+            f"{wrong.sum():,} of {len(table):,} peaks have start >= end ({_examples(given, wrong)})."
             " Peaks are 0-based half-open intervals: correct or remove these."
         )
 
@@ -170,6 +200,5 @@ def _check_duplicates(table: pd.DataFrame) -> None:
             )
 
 
-def _examples(texts: pd.Series[str], wrong: NDArray[np.bool_]) -> str:
-    culprits = texts[wrong]
-    return ", ".join(repr(text) for text in culprits[:3]) + (" …" if len(culprits) > 3 else "")
+def _examples(given: pd.Series[str], wrong: NDArray[np.bool_]) -> str:
+    return few(map(repr, given[wrong]))

@@ -2,86 +2,123 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any, Literal, get_args
+
 import numpy as np
 import pandas as pd
-import pyranges as pr
-from numpy.typing import NDArray
 
 from ..graphs.collate import CisEdges
 from ..graphs.errors import InputError
+from .edges import edges_between, union
+from .intervals import overlaps
+from .loops import loop_edges, read_loops
+
+Around = Literal["tss", "gene-body"]
 
 
-def window_edges(genes: pd.DataFrame, peaks: pd.DataFrame, *, window: int = 250_000) -> CisEdges:
-    """Join each gene to the peaks that overlap ``[tss - window, tss + window + 1)``.
+def prior_edges(
+    genes: pd.DataFrame,
+    peaks: pd.DataFrame,
+    *,
+    window: int | Literal["chromosome", "none"],
+    around: Around = "tss",
+    loops: Path | None = None,
+    notes: list[str],
+) -> tuple[dict[str, Any], CisEdges | None]:
+    """Make the prior of a dataset: a window, loops, both, or the whole chromosome.
 
     Parameters
     ----------
-    genes
-        Columns ``chrom`` (None where unknown), ``tss`` (0-based), ``strand`` ('+', '-' or None).
-    peaks
-        Columns ``chrom`` (spelled as in `genes`), ``start``, ``end`` (0-based half-open).
+    genes, peaks, around
+        As for :func:`window_edges`.
     window
-        Reach on either side of the TSS, in bp.
+        Reach in bp; ``chromosome`` for all peaks of a gene's chromosome; ``none`` for loops alone.
+    loops
+        BEDPE file whose loops become edges too.
+    notes
+        What the loops gave is appended.
 
     Returns
     -------
-    CisEdges
-        Genes without a chromosome have no edges.
+    prior
+        ``kind`` (``window``, ``chromosome``, ``loops`` or ``none``), and but for the chromosome
+        ``edges`` and ``loops``, how many of them loops alone give; for a window ``bp`` and ``around``.
+    edges
+        None where the prior is the whole chromosome: ranges of the sorted peaks tell it.
 
     Raises
     ------
     InputError
-        If `window` is negative.
+        If loops are given beside the chromosome, or the file of loops is bad or gives no edge.
     """
-    if window < 0:
-        raise InputError(f"the window around the TSS is {window:,} bp. Pass a positive number of bp.")
-    gene, peak = _overlaps(genes, peaks, window)
-    order = np.lexsort((peak, gene))
-    gene, peak = gene[order], peak[order]
-    indptr = np.zeros(len(genes) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(gene, minlength=len(genes)), out=indptr[1:])
-    return CisEdges(indptr, peak.astype(np.int32), signed_distance(genes, peaks, gene, peak))
+    if window == "chromosome":
+        if loops is not None:
+            raise InputError(
+                f"the chromosome prior joins a gene to every peak of its chromosome, so {loops.name} adds"
+                " nothing. Leave out the loops, or pass --window BP or --window none with them."
+            )
+        return {"kind": "chromosome"}, None
+    reach = None if window == "none" else window
+    near = _no_edges(len(genes)) if reach is None else window_edges(genes, peaks, window=reach, around=around)
+    edges = near
+    if loops is not None:
+        linked = loop_edges(read_loops(loops, notes=notes), genes, peaks, notes=notes)
+        edges = union(near, linked, len(genes))
+    found = {"edges": len(edges.peak), "loops": len(edges.peak) - len(near.peak)}
+    if reach is None:
+        return {"kind": "none" if loops is None else "loops", **found}, edges
+    return {"kind": "window", "bp": reach, "around": around, **found}, edges
 
 
-def signed_distance(
-    genes: pd.DataFrame, peaks: pd.DataFrame, gene: NDArray[np.int64], peak: NDArray[np.int64]
-) -> NDArray[np.int32]:
-    """Distance of peak centres from the TSS along the direction of transcription.
+def window_edges(
+    genes: pd.DataFrame, peaks: pd.DataFrame, *, window: int = 250_000, around: Around = "tss"
+) -> CisEdges:
+    """Join each gene to the peaks that overlap the window around it.
 
     Parameters
     ----------
-    genes, peaks
-        Tables as for :func:`window_edges`.
-    gene, peak
-        int64, shape (edges,): rows of the two tables; every gene has a TSS.
+    genes
+        Columns ``chrom`` (None where unknown), ``tss`` (0-based, missing where unknown), ``strand``
+        ('+', '-' or None); for gene bodies also ``start`` and ``end`` (0-based half-open, missing
+        where unknown).
+    peaks
+        Columns ``chrom`` (spelled as in `genes`), ``start``, ``end`` (0-based half-open).
+    window
+        Reach on either side, in bp.
+    around
+        ``tss`` for ``[tss - window, tss + window + 1)``, ``gene-body`` for
+        ``[start - window, end + window)``; genes without start or end fall back to their TSS.
 
     Returns
     -------
-    int32 array, shape (edges,)
-        ``((start + end) // 2 - tss)``, negated on the minus strand: bp, negative = upstream.
+    CisEdges
+        Distances are from the TSS either way. Genes without a chromosome or TSS have no edges.
+
+    Raises
+    ------
+    InputError
+        If `window` is negative, or `around` is neither of the two.
     """
-    centre = (peaks["start"].to_numpy(dtype=np.int64) + peaks["end"].to_numpy(dtype=np.int64)) // 2
-    tss = genes["tss"].to_numpy(dtype=np.float64, na_value=np.nan)[gene].astype(np.int64)
-    sign = np.where(genes["strand"].to_numpy(dtype=object)[gene] == "-", -1, 1)
-    distance: NDArray[np.int32] = ((centre[peak] - tss) * sign).astype(np.int32)
-    return distance
+    if window < 0:
+        raise InputError(f"the window around the TSS is {window:,} bp. Pass a positive number of bp.")
+    if around not in get_args(Around):
+        raise InputError(f"a window cannot lie around {around!r}. Pass one of {', '.join(get_args(Around))}.")
+    return edges_between(genes, peaks, *overlaps(_reach(genes, window, around), peaks))
 
 
-def _overlaps(
-    genes: pd.DataFrame, peaks: pd.DataFrame, window: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    rows = np.flatnonzero((genes["chrom"].notna() & genes["tss"].notna()).to_numpy())
-    nothing = np.zeros(0, dtype=np.int64)
-    if len(rows) == 0 or len(peaks) == 0:
-        return nothing, nothing
-    tss = genes["tss"].iloc[rows].to_numpy(dtype=np.int64)
-    around = pd.DataFrame({"Chromosome": genes["chrom"].iloc[rows].to_numpy(dtype=object).astype(str)})
-    around["Start"], around["End"], around["gene"] = np.maximum(tss - window, 0), tss + window + 1, rows
-    intervals = pd.DataFrame({"Chromosome": peaks["chrom"].to_numpy(dtype=object).astype(str)})
-    intervals["Start"] = peaks["start"].to_numpy(dtype=np.int64)
-    intervals["End"] = peaks["end"].to_numpy(dtype=np.int64)
-    intervals["peak"] = np.arange(len(peaks))
-    joined = pr.PyRanges(around, int64=True).join(pr.PyRanges(intervals, int64=True)).df
-    if joined.empty:
-        return nothing, nothing
-    return joined["gene"].to_numpy(dtype=np.int64), joined["peak"].to_numpy(dtype=np.int64)
+def _reach(genes: pd.DataFrame, window: int, around: Around) -> pd.DataFrame:
+    """Lay out the window of every gene; without a TSS it has no chromosome and so overlaps nothing."""
+    tss = genes["tss"].astype("Int64")
+    start, end = tss, tss + 1
+    if around == "gene-body":
+        body = (genes["start"].notna() & genes["end"].notna()).to_numpy()
+        start = genes["start"].astype("Int64").where(body, start)
+        end = genes["end"].astype("Int64").where(body, end)
+    chrom = genes["chrom"].astype(object).where(tss.notna())
+    return pd.DataFrame({"chrom": chrom, "start": (start - window).clip(lower=0), "end": end + window})
+
+
+def _no_edges(n_genes: int) -> CisEdges:
+    nothing = np.zeros(0, dtype=np.int32)
+    return CisEdges(np.zeros(n_genes + 1, dtype=np.int64), nothing, nothing)

@@ -1,73 +1,97 @@
-"""One checked RNA/ATAC experiment from an h5mu, or from two h5ad files in any order."""
+"""One checked experiment, RNA and ATAC of the same cells or one of them, from the files of others."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, NoReturn
 
 import h5py
 import numpy as np
 import pandas as pd
-from anndata.io import read_elem
 from numpy.typing import NDArray
 
 from ..graphs.errors import InputError
-from .counts import DAMAGED, Modality, Name, check_matrix, first_line, listed, refuse_damaged
-from .peak_names import peak_like
+from ..graphs.store import MANIFEST
+from .anndata_files import read_h5ad, read_h5mu, without_unused
+from .counts import Modality, Name
+from .damaged import DAMAGED, first_line, listed
+from .parts import Opening, Part
+from .tenx import read_tenx_folder, read_tenx_h5, refuse_old_h5
 
 __all__ = ["Experiment", "Modality", "read"]
 
-_ALIASES: Final[dict[Name, frozenset[str]]] = {
-    "rna": frozenset({"rna", "gex", "gene expression", "gene_expression", "genes", "scrna"}),
-    "atac": frozenset({"atac", "peaks", "peak", "scatac", "chromatin accessibility"}),
-}
 _SAME_GENOME: Final = {"grch38": "hg38", "grch37": "hg19", "grcm38": "mm10", "grcm39": "mm39"}
-_SAMPLE: Final = 200  # cells looked at before anything is built
+_READERS: Final = {
+    "h5ad": read_h5ad,
+    "h5mu": read_h5mu,
+    "10x .h5": read_tenx_h5,
+    "10x folder": read_tenx_folder,
+}
+_PASS: Final = (
+    "Pass one .h5mu, one .h5ad for each modality, or a 10x .h5 or folder; a modality may also come alone."
+)
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Both modalities of the same cells, in the order of the RNA file.
+    """RNA and ATAC of the same cells, or one of them; cells in the order of the RNA file.
 
     Attributes
     ----------
-    rna, atac
-        The two matrices.
-    rows_rna, rows_atac
-        int64, shape (cells,): row of each shared cell in its file.
+    modalities
+        The matrices there are, ``"rna"`` before ``"atac"``.
+    rows
+        int64, shape (cells,) for each modality: row of each shared cell in its file.
     barcodes
         Shared cells.
     obs
-        Columns of both modalities for the shared cells; the RNA file's where both have one.
+        Columns of all modalities for the shared cells; the RNA file's where both have one.
     report
         What was dropped or chosen, a line each.
     """
 
-    rna: Modality
-    atac: Modality
-    rows_rna: NDArray[np.int64]
-    rows_atac: NDArray[np.int64]
+    modalities: dict[Name, Modality]
+    rows: dict[Name, NDArray[np.int64]]
     barcodes: pd.Index
     obs: pd.DataFrame
     report: list[str]
 
+    @property
+    def genome(self) -> str | None:
+        """The first genome that a file names, or None."""
+        return next((m.genome for m in self.modalities.values() if m.genome is not None), None)
 
-def read(inputs: Sequence[Path], *, layer: str | None = None) -> Experiment:
-    """Read a paired experiment and refuse what is not one.
 
-    Barcodes are matched by name. A seeded sample of cells of both matrices is checked to be
-    counts; the rest is checked while it streams.
+def read(
+    inputs: Sequence[Path],
+    *,
+    layer: str | None = None,
+    feature_names: Mapping[Name, str] | None = None,
+    renamed: Mapping[str, str] | None = None,
+    scratch: Path | None = None,
+) -> Experiment:
+    """Read an experiment and refuse what is not one.
+
+    Barcodes are matched by name. A seeded sample of each matrix is checked to be counts; the rest is
+    checked while it streams.
 
     Parameters
     ----------
     inputs
-        One .h5mu with an RNA and an ATAC modality, or two .h5ad files in any order.
+        Files or folders in any order: .h5ad of RNA, of ATAC or of both, .h5mu, 10x .h5, or a 10x
+        folder of matrix.mtx, features.tsv and barcodes.tsv. Together at most one RNA and one ATAC.
     layer
         Layer that holds the counts of both modalities (default: X); ``rna:NAME`` or ``atac:NAME``
         names it for one modality only.
+    feature_names
+        Column of ``var`` that holds the names of features instead of its index, for each modality;
+        where there is no such column the index stays.
+    renamed
+        New names of columns of ``var``, used where the old one is there and the new one is not.
+    scratch
+        Folder for temporary files of matrices that must be transposed; the system's when None.
 
     Returns
     -------
@@ -76,173 +100,96 @@ def read(inputs: Sequence[Path], *, layer: str | None = None) -> Experiment:
     Raises
     ------
     InputError
-        If a file is missing, damaged or foreign, the modalities cannot be told apart, barcodes or
+        If an input is missing, damaged or foreign, the modalities cannot be told apart, barcodes or
         gene names are repeated, no barcode is shared, genomes differ, or values are not counts.
     """
+    if not inputs:
+        raise InputError(f"input is nothing. {_PASS}")
+    opening = Opening(layer, feature_names or {}, renamed or {}, scratch)
     paths = [Path(path) for path in inputs]
     kinds = [_kind(path) for path in paths]
-    if kinds == ["h5mu"]:
-        rna, atac, shared_obs = _read_h5mu(paths[0], layer)
-    elif kinds == ["h5ad", "h5ad"]:
-        rna, atac = _read_pair(paths, layer)
-        shared_obs = None
-    else:
-        given = (
-            ", ".join(f"{path.name} ({kind})" for path, kind in zip(paths, kinds, strict=True)) or "nothing"
-        )
-        raise InputError(f"input is {given}. Pass one .h5mu, or the .h5ad of RNA and the .h5ad of ATAC.")
-    report = _check_gene_names(rna)
-    for modality in (rna, atac):
+    parts = [part for path, kind in zip(paths, kinds, strict=True) for part in _READERS[kind](path, opening)]
+    modalities = {name: part.modality(name, opening) for name, part in _assign(parts).items()}
+    if "rna" in modalities:
+        opening.report.extend(_check_gene_names(modalities["rna"]))
+    for modality in modalities.values():
         _check_barcodes(modality)
-    _check_genomes(rna, atac)
-    for modality in (rna, atac):
-        _check_sample(modality)
-    return _match(rna, atac, shared_obs, report)
+    _check_genomes(list(modalities.values()))
+    for modality in modalities.values():
+        modality.check_sample(np.random.default_rng(0))
+    return _match(modalities, parts, opening.report)
 
 
-def _kind(path: Path) -> str:
+def _kind(path: str | Path) -> str:
+    """Tell what an input is by its content."""
+    path = Path(path)
+    if path.is_dir():
+        if (path / MANIFEST).is_file():
+            raise InputError(f"{path} is a scweave dataset, built already. Train on it, or pass its sources.")
+        return "10x folder"
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"input {path} {what}. Pass the path of a .h5mu or .h5ad file.")
+        raise InputError(f"input {path} does not exist. {_PASS}")
+    if path.name.endswith((".mtx", ".mtx.gz")):
+        raise InputError(f"{path.name} is a matrix without names. Pass its folder: {path.parent}")
     try:
         with h5py.File(path, "r") as file:
-            if "mod" in file:
-                return "h5mu"
-            if "obs" in file and "var" in file:
-                return "h5ad"
-            found = ", ".join(list(file)[:5]) or "nothing"
+            return _kind_of_hdf5(file, path)
+    except InputError:
+        raise
     except DAMAGED as error:
         raise InputError(
             f"{path.name} cannot be opened as HDF5 ({first_line(error)}). It is truncated or no .h5ad/.h5mu:"
             " copy it again, or convert it with anndata."
         ) from error
+
+
+def _kind_of_hdf5(file: h5py.File, path: Path) -> str:
+    if "mod" in file:
+        return "h5mu"
+    if "obs" in file and "var" in file:
+        return "h5ad"
+    if {"matrix/barcodes", "matrix/features", "matrix/indptr"} <= _inside(file, "matrix"):
+        return "10x .h5"
+    old = [key for key in file if {f"{key}/genes", f"{key}/barcodes"} <= _inside(file, key)]
+    if old:
+        refuse_old_h5(path, old)
+    found = ", ".join(list(file)[:5]) or "nothing"
     raise InputError(
-        f"{path.name} is HDF5 but no AnnData: it has {found}, not X, obs and var. Pass a .h5ad or .h5mu."
+        f"{path.name} is HDF5 but no AnnData: it has {found}, not X, obs and var, nor a 10x matrix. {_PASS}"
     )
 
 
-def _read_pair(paths: Sequence[Path], layer: str | None) -> tuple[Modality, Modality]:
-    with h5py.File(paths[0], "r") as first, h5py.File(paths[1], "r") as second:
-        vars_ = [_table(file, "var", path) for file, path in zip((first, second), paths, strict=True)]
-    guesses = [_guess(var) for var in vars_]
-    for at, path in enumerate(paths):
-        if guesses[at] == "both":
-            raise InputError(
-                f"{path.name} holds genes and peaks in one matrix. Split it by var['feature_types']."
-            )
-    known = {guess for guess in guesses if guess}
-    if len(known) == 2:
-        at = guesses.index("rna")
-    elif len(known) == 1 and None in guesses:
-        at = guesses.index("rna") if "rna" in known else guesses.index(None)
-    else:
-        told = "; ".join(
-            f"{path.name}: {guess or 'unclear'}, features {', '.join(map(str, var.index[:2]))}"
-            for path, guess, var in zip(paths, guesses, vars_, strict=True)
-        )
-        raise InputError(
-            f"cannot tell which file is RNA and which is ATAC ({told}). Pass one of each; name peaks"
-            " chrom:start-end, or set var['feature_types'] to 'Gene Expression' and 'Peaks'."
-        )
-    return _read_modality(paths[at], "rna", "", layer), _read_modality(paths[1 - at], "atac", "", layer)
+def _inside(file: h5py.File, key: str) -> set[str]:
+    return {f"{key}/{name}" for name in file[key]} if isinstance(file.get(key), h5py.Group) else set()
 
 
-def _guess(var: pd.DataFrame) -> Literal["rna", "atac", "both"] | None:
-    """Tell what the features are, by their declared type, else by their names."""
-    if "feature_types" in var:
-        types = set(var["feature_types"].dropna().astype(str).str.lower())
-        found = [name for name, aliases in _ALIASES.items() if types & aliases]
-        if found:
-            return "both" if len(found) == 2 else found[0]
-    if len(var) and peak_like(var.index.tolist()).mean() > 0.5:
-        return "atac"
-    if "interval" in var or {"chromStart", "chromEnd"} <= set(var.columns):
-        return None
-    placed = {"start", "end"} <= set(var.columns)
-    return None if placed and not {"gene_ids", "gene_name", "strand"} & set(var.columns) else "rna"
+def _assign(parts: list[Part]) -> dict[Name, Part]:
+    """Tell which part is RNA and which ATAC; an unclear one is what the other is not."""
+    kinds = [part.kind for part in parts]
+    if len(parts) == 2 and None in kinds and len(set(kinds)) == 2:
+        known = next(kind for kind in kinds if kind)
+        kinds = [kind or ("atac" if known == "rna" else "rna") for kind in kinds]
+    if None in kinds or len(set(kinds)) < len(kinds):
+        _refuse_kinds(parts)
+    found = {kind: part for kind, part in zip(kinds, parts, strict=True) if kind}
+    names: tuple[Name, ...] = ("rna", "atac")
+    return {name: found[name] for name in names if name in found}
 
 
-def _read_h5mu(path: Path, layer: str | None) -> tuple[Modality, Modality, pd.DataFrame | None]:
-    with h5py.File(path, "r") as file:
-        available = list(file["mod"])
-        obs = _table(file, "obs", path) if "obs" in file else None
-    found: dict[str, str] = {}
-    for name, aliases in _ALIASES.items():
-        matching = [key for key in available if key.lower() in aliases]
-        if len(matching) != 1:
-            raise InputError(
-                f"{path.name} has {len(matching)} modalities that are {name.upper()} (it has:"
-                f" {listed(available)}). Name them 'rna' and 'atac'."
-            )
-        found[name] = matching[0]
-    rna = _read_modality(path, "rna", f"mod/{found['rna']}/", layer)
-    return rna, _read_modality(path, "atac", f"mod/{found['atac']}/", layer), obs
-
-
-def _read_modality(path: Path, name: Name, prefix: str, layer: str | None) -> Modality:
-    with h5py.File(path, "r") as file:
-        root = file[prefix] if prefix else file
-        layers = tuple(root.get("layers", {}))
-        matrix = prefix + _choose(path, name, layer, layers)
-        obs, var = _table(root, "obs", path), _table(root, "var", path)
-        check_matrix(file, matrix, path, (len(obs), len(var)))
-        genome = _genome(root) or _genome(file)
-    return Modality(name, path, obs.index, obs, var, genome, matrix, layers)
-
-
-def _choose(path: Path, name: Name, layer: str | None, layers: tuple[str, ...]) -> str:
-    if layer is None:
-        return "X"
-    only, _, named = layer.partition(":")
-    if layer not in layers and named and only in _ALIASES:
-        if only != name:
-            return "X"
-        layer = named
-    if layer not in layers:
-        other = "atac" if name == "rna" else "rna"
-        raise InputError(
-            f"{path.name} has no layer '{layer}' for {name.upper()} (layers here: {listed(layers)})."
-            f" Pass one of these, or --layer {other}:{layer} if only the other modality has it."
-        )
-    return f"layers/{layer}"
-
-
-def _table(root: Any, key: str, path: Path) -> pd.DataFrame:
-    """Read obs or var with names as text and without unused categories."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old encodings are read; others end below
-            table = read_elem(root[key])
-        table.index = pd.Index(table.index.astype(str), dtype=object)
-    except DAMAGED as error:
-        refuse_damaged(path, key, error)
-    return _without_unused(table)
-
-
-def _without_unused(table: pd.DataFrame) -> pd.DataFrame:
-    return table.assign(
-        **{
-            str(name): column.cat.remove_unused_categories()
-            for name, column in table.items()
-            if isinstance(column.dtype, pd.CategoricalDtype)
-        }
+def _refuse_kinds(parts: list[Part]) -> NoReturn:
+    kinds = [part.kind or "unclear" for part in parts]
+    told = "; ".join(
+        f"{part.path.name}: {kind}, features {', '.join(map(str, part.var.index[:2]))}"
+        for part, kind in zip(parts, kinds, strict=True)
     )
-
-
-def _genome(root: Any) -> str | None:
-    node = root.get("uns/genome")
-    if not isinstance(node, h5py.Dataset) or node.shape not in ((), (1,)):
-        return None
-    value = np.ravel(node[()])[0]
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _check_sample(modality: Modality) -> None:
-    n_cells = len(modality.barcodes)
-    rng = np.random.default_rng(0)
-    rows = np.sort(rng.choice(n_cells, size=min(_SAMPLE, n_cells), replace=False))
-    for _ in modality.chunks(rows, size=_SAMPLE):
-        pass
+    numbers = listed(
+        f"{kinds.count(kind)} look like {kind.upper()}" for kind in ("rna", "atac") if kinds.count(kind) > 1
+    )
+    what = f"too many matrices, {numbers}" if numbers != "none" else "names and types of features do not tell"
+    raise InputError(
+        f"cannot tell which file is RNA and which is ATAC: {what} ({told}). Pass one of each; name peaks"
+        " chrom:start-end, or set var['feature_types'] to 'Gene Expression' and 'Peaks'."
+    )
 
 
 def _check_barcodes(modality: Modality) -> None:
@@ -266,37 +213,50 @@ def _check_gene_names(rna: Modality) -> list[str]:
     raise InputError(f"{told}. Make them unique, or give var a column gene_ids with one id a gene.")
 
 
-def _check_genomes(rna: Modality, atac: Modality) -> None:
-    if rna.genome is None or atac.genome is None:
-        return
-    builds = {_SAME_GENOME.get(name.lower(), name.lower()) for name in (rna.genome, atac.genome)}
+def _check_genomes(modalities: list[Modality]) -> None:
+    known = [modality for modality in modalities if modality.genome is not None]
+    builds = {_SAME_GENOME.get(str(m.genome).lower(), str(m.genome).lower()) for m in known}
     if len(builds) > 1:
+        rna, atac = known
         raise InputError(
             f"uns['genome'] is {rna.genome} in {rna.path.name} (RNA) but {atac.genome} in {atac.path.name}"
             " (ATAC). Pass files of one build, or correct the entry."
         )
 
 
-def _match(rna: Modality, atac: Modality, shared_obs: pd.DataFrame | None, report: list[str]) -> Experiment:
+def _match(modalities: dict[Name, Modality], parts: list[Part], report: list[str]) -> Experiment:
+    rows = _shared_rows(list(modalities.values()), report)
+    tables = [m.obs.iloc[at] for m, at in zip(modalities.values(), rows, strict=True)]
+    obs, barcodes = tables[0], tables[0].index
+    for table in tables[1:]:
+        obs = _merge(obs, table, "the ATAC file's", report)
+    shared = {part.path: part.shared_obs for part in parts if part.shared_obs is not None}
+    for table in shared.values():
+        prefixed = table.columns.astype(str).str.match(
+            r".+:"
+        )  # copies that mudata makes of a modality's columns
+        obs = _merge(obs, table.loc[:, ~prefixed].reindex(barcodes), "the h5mu's", report)
+    return Experiment(
+        modalities, dict(zip(modalities, rows, strict=True)), barcodes, without_unused(obs), report
+    )
+
+
+def _shared_rows(modalities: list[Modality], report: list[str]) -> list[NDArray[np.int64]]:
+    if len(modalities) == 1:
+        return [np.arange(len(modalities[0].barcodes), dtype=np.int64)]
+    rna, atac = modalities
     found = atac.barcodes.get_indexer(rna.barcodes)
-    rows_rna = np.flatnonzero(found >= 0).astype(np.int64)
-    rows_atac = found[rows_rna].astype(np.int64)
-    if len(rows_rna) == 0:
+    rows = np.flatnonzero(found >= 0).astype(np.int64)
+    if len(rows) == 0:
         raise InputError(
             f"no barcode is in both modalities (RNA: {', '.join(rna.barcodes[:2])} …; ATAC:"
             f" {', '.join(atac.barcodes[:2])} …). Rename the cells so that a cell has one name in both."
         )
     for modality in (rna, atac):
-        extra = len(modality.barcodes) - len(rows_rna)
+        extra, total = len(modality.barcodes) - len(rows), len(modality.barcodes)
         if extra:
-            total = len(modality.barcodes)
             report.append(f"{extra:,} of {total:,} {modality.name.upper()} cells have no partner: dropped")
-    barcodes = rna.barcodes[rows_rna]
-    obs = _merge(rna.obs.iloc[rows_rna], atac.obs.iloc[rows_atac], "the ATAC file's", report)
-    if shared_obs is not None:
-        prefixed = shared_obs.columns.str.match(r".+:")  # copies that mudata makes of a modality's columns
-        obs = _merge(obs, shared_obs.loc[:, ~prefixed].reindex(barcodes), "the h5mu's", report)
-    return Experiment(rna, atac, rows_rna, rows_atac, barcodes, _without_unused(obs), report)
+    return [rows, found[rows].astype(np.int64)]
 
 
 def _merge(ours: pd.DataFrame, theirs: pd.DataFrame, whose: str, report: list[str]) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +31,7 @@ from .schema import (
     GENE_ATTRIBUTES,
     ID,
     MATCH,
+    NO_DISTANCE,
     OPENS,
     PEAK,
     PEAK_ATTRIBUTES,
@@ -59,13 +59,17 @@ class MultiomeGraphs(Dataset):  # type: ignore[misc]
         the ATAC profile of the same cell or another, as listed in the dataset's pairs.
     split
         Only the cells (or pairs) of this split; all of them when None.
+    fold
+        Splits, pairs and fitted attributes of this fold of a dataset that was built with folds.
 
     Attributes
     ----------
     genes, peaks
         `NodeTable` of static attributes, indexed by the ``id`` of gene and peak nodes.
     cells
-        Table of cells: barcode, cell_type, donor, split.
+        Table of cells: barcode, cell_type, donor, batch, split.
+    modalities
+        ``("rna", "atac")``, or the one that was measured.
 
     Examples
     --------
@@ -75,16 +79,24 @@ class MultiomeGraphs(Dataset):  # type: ignore[misc]
     """
 
     def __init__(
-        self, root: str | Path, *, view: View = "cells", split: Split | None = None, transform: Any = None
+        self,
+        root: str | Path,
+        *,
+        view: View = "cells",
+        split: Split | None = None,
+        fold: int | None = None,
+        transform: Any = None,
     ) -> None:
         super().__init__(transform=transform)
         self.root = str(root)
         self.view: View = view
         self.split = split
+        self.fold = fold
         self._open()
 
     def _open(self) -> None:
-        self.store = Store(Path(self.root))
+        self.store = Store(Path(self.root), self.fold)
+        self.modalities: tuple[str, ...] = tuple(self.store.manifest["modalities"])
         self.genes: NodeTable = gene_table(self.store)
         self.peaks: NodeTable = peak_table(self.store)
         self.cells: pd.DataFrame = self.store.table("cells")
@@ -113,11 +125,12 @@ class MultiomeGraphs(Dataset):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process opens the files itself: memory-mapped pages are then shared, not copied.
-        keep = ("root", "view", "split", "transform", "_indices", "_rna", "_atac", "_match")
+        keep = ("root", "view", "split", "fold", "transform", "_indices", "_rna", "_atac", "_match")
         return {name: self.__dict__[name] for name in keep}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        MultiomeGraphs.__init__(self, state["root"], view=state["view"], split=state["split"])
+        given = {name: state[name] for name in ("view", "split", "fold")}
+        MultiomeGraphs.__init__(self, state["root"], **given)
         self.__dict__.update(state)
 
     def __copy__(self) -> MultiomeGraphs:
@@ -125,16 +138,35 @@ class MultiomeGraphs(Dataset):  # type: ignore[misc]
         clone.__dict__.update(self.__dict__)
         return clone
 
+    def part(self, view: View = "cells", split: Split | None = None) -> MultiomeGraphs:
+        """Open the same dataset and fold in another view, or another split of it."""
+        return MultiomeGraphs(self.root, view=view, split=split, fold=self.fold)
+
+    def require(self, modalities: Iterable[str], what: str) -> None:
+        """Refuse a dataset that lacks a modality which ``what`` needs.
+
+        Raises
+        ------
+        InputError
+            Names the modality.
+        """
+        needed = [name.upper() for name in modalities]
+        missing = [name for name in needed if name.lower() not in self.modalities]
+        if missing:
+            raise InputError(
+                f"{what} needs {' and '.join(needed)}, and {self.root} has no {missing[0]}."
+                " Build it from both modalities, or choose a model for one."
+            )
+
     @property
     def fingerprint(self) -> str:
         """A name made of the checksums: it changes whenever any file of the dataset does."""
-        sums = repr(sorted(self.store.manifest["checksums"].items()))
-        return hashlib.blake2b(sums.encode(), digest_size=8).hexdigest()
+        return self.store.fingerprint
 
     @cached_property
     def cis(self) -> CisEdges | None:
-        """The stored window edges, or None where the prior is the whole chromosome."""
-        if self.store.manifest["prior"]["kind"] != "window":
+        """The stored prior edges, or None where the prior is the whole chromosome."""
+        if self.store.manifest["prior"]["kind"] == "chromosome":
             return None
         return CisEdges(*(self.store.array(f"cis_{part}") for part in ("indptr", "peak", "distance")))
 
@@ -265,9 +297,9 @@ class MultiomeGraphs(Dataset):  # type: ignore[misc]
         peak = torch.from_numpy(ranges(first, last - first))
         gene_of = torch.repeat_interleave(torch.arange(n_genes), torch.from_numpy(last - first))
         centre = (self.peaks.start[peak] + self.peaks.end[peak]) // 2
-        return torch.stack([peak, gene_of]), (centre - self.genes.tss[gene_of]) * torch.where(
-            self.genes.strand < 0, -1, 1
-        )[gene_of]
+        tss, sign = self.genes.tss[gene_of], torch.where(self.genes.strand < 0, -1, 1)[gene_of]
+        distance = torch.where(tss < 0, NO_DISTANCE, (centre - tss) * sign)
+        return torch.stack([peak, gene_of]), distance
 
     def _n_cis(self) -> int:
         if self.cis is not None:

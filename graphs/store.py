@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -16,10 +17,11 @@ import pandas as pd
 
 from .csr import CsrRows, CsrWriter
 from .errors import InputError
-from .schema import SCHEMA_VERSION, SPLITS, TABLES
+from .schema import FOLD_TABLES, SCHEMA_VERSION, SPLITS, TABLES
 from .whole import new_folder, write_json
 
 MANIFEST, CONFIG = "dataset.json", "config.json"
+_SCRATCH = ".scratch"
 _BLOCK = 1024  # cells checked at a time
 
 
@@ -53,6 +55,13 @@ class StoreWriter:
     ) -> None:
         self._place.__exit__(kind, error, trace)
 
+    @property
+    def scratch(self) -> Path:
+        """Folder for what is needed while writing; it is removed with `finish`, or with all the rest."""
+        folder = self._folder / _SCRATCH
+        folder.mkdir(exist_ok=True)
+        return folder
+
     def csr(self, name: str, n_columns: int) -> CsrWriter:
         """Begin a sparse matrix ``name``; close it before `finish`."""
         return CsrWriter(self._folder, name, n_columns)
@@ -65,6 +74,10 @@ class StoreWriter:
         """Write one table as parquet."""
         frame.to_parquet(self._folder / f"{name}.parquet", index=False)
 
+    def fold_table(self, fold: int, name: str, frame: pd.DataFrame) -> None:
+        """Write what a fold has of its own in place of columns (of pairs: in place of the table)."""
+        self.table(_of_fold(fold, name), frame)
+
     def config(self, content: Any) -> None:
         """Write ``config.json``: how the dataset was made."""
         write_json(self._folder / CONFIG, content)
@@ -75,6 +88,7 @@ class StoreWriter:
 
     def finish(self, manifest: dict[str, Any]) -> None:
         """Write ``dataset.json`` with a checksum of every file; call it last."""
+        shutil.rmtree(self._folder / _SCRATCH, ignore_errors=True)
         # The arguments of a build name places; the data do not depend on them.
         files = sorted(path for path in self._folder.iterdir() if path.name != CONFIG)
         with ThreadPoolExecutor(2) as pool:  # hashlib releases the interpreter lock
@@ -93,16 +107,32 @@ class Store:
     ----------
     path
         Folder that `StoreWriter` made.
+    fold
+        Read splits, pairs and fitted attributes as this fold has them; None reads the ordinary split.
 
     Raises
     ------
     InputError
-        No dataset there, or one of another schema.
+        No dataset there, or one of another schema, or it has no such fold.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path, fold: int | None = None) -> None:
+        self.path, self.fold = Path(path), fold
         self.manifest = read_manifest(self.path)
+        if fold is not None and fold not in range(self.folds):
+            there = f"folds 0 to {self.folds - 1}" if self.folds else "no folds"
+            raise InputError(f"{path} has {there}, not fold {fold}. Choose another, or build with --folds K.")
+
+    @property
+    def folds(self) -> int:
+        """Number of folds beside the ordinary split."""
+        return int(self.manifest["folds"])
+
+    @property
+    def fingerprint(self) -> str:
+        """A name made of the checksums: it changes whenever any file of the dataset does."""
+        sums = repr(sorted(self.manifest["checksums"].items()))
+        return hashlib.blake2b(sums.encode(), digest_size=8).hexdigest()
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """Open one array memory-mapped; its pages are shared by all processes until written to."""
@@ -117,7 +147,13 @@ class Store:
         return _rows(self.path, name, n_columns)
 
     def table(self, name: str) -> pd.DataFrame:
-        """Read one table."""
+        """Read one table, as the fold has it."""
+        if self.fold is None or name not in FOLD_TABLES:
+            return self._read(name)
+        own = self._read(_of_fold(self.fold, name))
+        return own if name == "pairs" else self._read(name).assign(**{str(key): own[key] for key in own})
+
+    def _read(self, name: str) -> pd.DataFrame:
         try:
             return pd.read_parquet(self.path / f"{name}.parquet")
         except (OSError, ValueError) as error:
@@ -173,8 +209,13 @@ def verify(path: Path) -> dict[str, int]:
     sizes = {name: len(store.table(name)) for name in TABLES}
     for name, columns in (("rna", "genes"), ("atac", "peaks")):
         _check_rows(store, name, sizes["cells"], sizes[columns])
-    _check_pairs(store, sizes["cells"])
+    for fold in (None, *range(store.folds)):
+        _check_pairs(Store(path, fold), sizes["cells"])
     return {"files": len(sums), **sizes}
+
+
+def _of_fold(fold: int, name: str) -> str:
+    return f"fold{fold}_{name}"
 
 
 def _check_rows(store: Store, name: str, n_cells: int, n_columns: int) -> None:

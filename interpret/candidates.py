@@ -59,8 +59,8 @@ def candidate_pairs(graphs: MultiomeGraphs, *, window: int | None = None) -> Can
     graphs
         Dataset.
     window
-        Reach in bp. None takes the window that the dataset was built with, or 250 kb where it was
-        built with whole chromosomes.
+        Reach in bp. None takes the window around TSSs that the dataset was built with, or 250 kb where
+        it has another prior.
 
     Raises
     ------
@@ -68,10 +68,11 @@ def candidate_pairs(graphs: MultiomeGraphs, *, window: int | None = None) -> Can
         No peak lies within the window of any gene.
     """
     prior = graphs.store.manifest["prior"]
-    stored = int(prior["bp"]) if prior["kind"] == "window" else DEFAULT_WINDOW
+    around_tss = prior["kind"] == "window" and prior["around"] == "tss" and not prior["loops"]
+    stored = int(prior["bp"]) if around_tss else DEFAULT_WINDOW
     reach = stored if window is None else window
     cis = graphs.cis
-    if cis is not None and reach == stored:
+    if cis is not None and around_tss and reach == stored:
         gene = np.repeat(np.arange(len(graphs.genes)), np.diff(cis.indptr))
         found = Candidates(
             gene, cis.peak.astype(np.int64), cis.distance.astype(np.int64), reach, len(graphs.peaks)
@@ -92,7 +93,7 @@ def _overlaps(graphs: MultiomeGraphs, reach: int) -> Candidates:
     line = chrom * stride + start
     first = np.searchsorted(line, gene_chrom * stride + np.maximum(tss - reach - widest, -1), side="right")
     last = np.searchsorted(line, gene_chrom * stride + tss + reach, side="right")
-    width = np.where(gene_chrom >= 0, last - first, 0)
+    width = np.where((gene_chrom >= 0) & (tss >= 0), last - first, 0)
     gene, peak = np.repeat(np.arange(len(tss)), width), ranges(first, width)
     overlap = end[peak] > tss[gene] - reach
     gene, peak = gene[overlap], peak[overlap]

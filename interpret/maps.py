@@ -13,7 +13,7 @@ from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.schema import Split
 from ..graphs.whole import new_folder, versions, write_json
-from ..models.checkpoint import check_features, load_model
+from ..models.checkpoint import load_model, open_for
 from .attention import LinkingModel
 from .candidates import MapScores, candidate_pairs
 from .evidence import Comparison, compare
@@ -116,8 +116,7 @@ def write_maps(
     """
     with new_folder(Path(out)) as folder:
         loaded = load_model(Path(run))
-        graphs = MultiomeGraphs(dataset, split=cast(Split | None, split))
-        check_features(loaded, graphs)
+        graphs = open_for(loaded, dataset, split=cast(Split | None, split))
         known = None if truth is None else read_truth(truth, truth_kind)
         summary = write_map(
             loaded.model, graphs, folder, per=per, truth=known, batch_size=batch_size, progress=progress

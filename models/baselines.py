@@ -161,7 +161,7 @@ def peaks_near_tss(graphs: MultiomeGraphs, reach: int = _REACH) -> sparse.csr_ma
     span = int(max(peaks.end.max(), genes.tss.max())) + 2 * reach + 1
     key = (peaks.chrom * span + peaks.start).numpy()
     centre = (genes.chrom * span + genes.tss).numpy()
-    placed = genes.chrom.numpy() >= 0
+    placed = ((genes.chrom >= 0) & (genes.tss >= 0)).numpy()
     first = np.searchsorted(key, centre - reach)
     last = np.where(placed, np.searchsorted(key, centre + reach, side="right"), first)
     rows = ranges(first, last - first)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
+from ..graphs.schema import Split
 from ..graphs.whole import new_file, write_json
 from .crossrec import CrossRec, CrossRecConfig
 from .layers.node_features import NodeFeatures
@@ -31,7 +32,8 @@ class LoadedModel:
     model
         In evaluation mode.
     manifest
-        ``model.json``: schema, kind, mode, config, chromosomes, genome.
+        ``model.json``: schema, kind, mode, config, chromosomes, genome; fingerprint and fold of the
+        dataset it was trained on.
     genes, peaks
         Tables of the features, in the order of their ids.
     """
@@ -52,6 +54,8 @@ def save_model(folder: Path, model: CrossRec, graphs: MultiomeGraphs) -> None:
         "config": asdict(model.config),
         "chromosomes": graphs.store.manifest["chromosomes"],
         "genome": graphs.store.manifest["genome"],
+        "dataset": graphs.fingerprint,
+        "fold": graphs.fold,
     }
     write_json(folder / DESCRIPTION, manifest)
     graphs.genes.frame.to_parquet(folder / "genes.parquet", index=False)
@@ -77,6 +81,21 @@ def load_model(run: Path) -> LoadedModel:
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"the model in {run} is damaged ({_first_line(error)}). Train it anew.") from error
     return LoadedModel(model.eval(), manifest, genes, peaks)
+
+
+def open_for(loaded: LoadedModel, root: Path, *, split: Split | None = None) -> MultiomeGraphs:
+    """Open a dataset for a trained model: in the fold it was trained on, where it is that dataset.
+
+    Raises
+    ------
+    InputError
+        No dataset there, or one with other genes or peaks.
+    """
+    graphs = MultiomeGraphs(root, split=split)
+    check_features(loaded, graphs)
+    if graphs.fingerprint == loaded.manifest.get("dataset"):
+        return MultiomeGraphs(root, split=split, fold=loaded.manifest["fold"])
+    return graphs
 
 
 def check_features(loaded: LoadedModel, graphs: MultiomeGraphs) -> None:

@@ -68,9 +68,7 @@ def evaluate(
     -------
     The content of ``metrics.json``.
     """
-    root = graphs.root
-    cells = MultiomeGraphs(root, split=split)
-    pairs = MultiomeGraphs(root, view="pairs", split=split)
+    cells, pairs = graphs.part(split=split), graphs.part("pairs", split)
     if not len(cells):
         raise InputError(f"the dataset has no {split} cells. Build it with more cells.")
     rng = np.random.default_rng([seed, 2])
@@ -83,6 +81,7 @@ def evaluate(
         "model": "crossrec",
         "mode": "published",
         "split": split,
+        "fold": graphs.fold,
         "matching": {**matching_metrics(score, score > 0, match), "n": len(match)},
         "retrieval": {
             **retrieval_metrics(_all_pairs(model, cells, sampled, batch_size, progress)),

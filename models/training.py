@@ -137,6 +137,7 @@ def fit(
     config: CrossRecConfig,
     options: TrainOptions,
     *,
+    fold: int | None = None,
     resume: bool = False,
     progress: bool = True,
 ) -> None:
@@ -150,12 +151,15 @@ def fit(
         Folder that exists; receives ``history.csv``, ``curves.png``, the checkpoint and the state.
     config, options
         Model and training choices.
+    fold
+        Train on this fold of the dataset.
     resume
         Go on from the state in ``run``; the result is bit for bit that of an uninterrupted run.
     progress
         Show a bar.
     """
-    train, validation = (MultiomeGraphs(dataset, view="pairs", split=s) for s in ("train", "validation"))
+    train = MultiomeGraphs(dataset, view="pairs", split="train", fold=fold)
+    validation = train.part("pairs", "validation")
     torch.manual_seed(options.seed)
     model = CrossRec.from_graphs(train, config)
     keeper = RunKeeper(run, model, train, patience=options.patience, resume=resume)

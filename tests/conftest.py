@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from random_dataset import write_random_dataset
-from scweave.generators.build import BuildOptions, build
-from scweave.generators.simulate import SimulatedFiles, simulate
+
+if TYPE_CHECKING:
+    from scweave.generators.simulate import SimulatedFiles
 
 SHARED_DATA = Path(os.environ.get("SCWEAVE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -37,6 +39,8 @@ def chromosome_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> SimulatedFiles:
     """A small simulated experiment with its genome and truth."""
+    from scweave.generators.simulate import simulate
+
     out = tmp_path_factory.mktemp("simulated") / "experiment.h5mu"
     return simulate(out, cells=240, genes=60, peaks=600, types=4, seed=1, progress=False)
 
@@ -44,6 +48,8 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> SimulatedFiles:
 @pytest.fixture(scope="session")
 def simulated_dataset(simulated: SimulatedFiles) -> Path:
     """The graph dataset of the simulated experiment."""
+    from scweave.generators.build import BuildOptions, build
+
     out = simulated.h5mu.parent / "dataset"
     options = BuildOptions(labels="cell_type", seed=1)
     build([simulated.h5mu], out, gtf=simulated.gtf, fasta=simulated.fasta, options=options, progress=False)

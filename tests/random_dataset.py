@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from scweave.graphs.schema import MODALITIES
 from scweave.graphs.store import StoreWriter
 
 CHROMOSOMES = ["chr1", "chr2", "chr3"]
@@ -39,9 +40,16 @@ def write_random_dataset(
         writer.array("sequences", rng.integers(0, 5, (n_peaks, 16), dtype=np.uint8))
         if window:
             _write_window(writer, genes, peaks)
-        prior = {"kind": "window", "bp": 3000} if window else {"kind": "chromosome"}
+        prior = {"kind": "window", "bp": 3000, "around": "tss", "loops": 0}
         writer.finish(
-            {"chromosomes": CHROMOSOMES, "cell_types": ["A", "B"], "prior": prior, "genome": "random"}
+            {
+                "chromosomes": CHROMOSOMES,
+                "cell_types": ["A", "B"],
+                "prior": prior if window else {"kind": "chromosome"},
+                "genome": "random",
+                "modalities": list(MODALITIES),
+                "folds": 0,
+            }
         )
     return path
 

@@ -17,6 +17,8 @@ from scweave.generators.simulate import SimulatedFiles, simulate
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.store import CONFIG, MANIFEST, Store, verify
 
+EMPTY = {"rna": "cell3", "atac": "cell5"}
+
 
 def stored(folder, name):
     store = Store(folder)
@@ -105,8 +107,10 @@ def test_sequences_are_the_letters_of_the_fasta(dataset, made):
     peaks = store.table("peaks")
     letters = ["".join("ACGTN"[code] for code in row) for row in store.array("sequences")]
     assert letters == [
-        made.dna[chrom][start:end][:256]
-        for chrom, start, end in zip(peaks["chrom"], peaks["start"], peaks["end"], strict=True)
+        "".join(
+            made.dna[chrom][at] if 0 <= at < len(made.dna[chrom]) else "N" for at in range(c - 128, c + 128)
+        )
+        for chrom, c in zip(peaks["chrom"], (peaks["start"] + peaks["end"]) // 2, strict=True)
     ]
     assert store.manifest["chromosome_lengths"] == LENGTHS
 
@@ -124,7 +128,13 @@ def test_window_edges_equal_a_double_loop(dataset):
     owner = np.repeat(np.arange(len(genes)), np.diff(indptr))
     assert list(zip(owner, found, distance, strict=True)) == expected
     assert len(expected) > 10
-    assert store.manifest["prior"] == {"kind": "window", "bp": 1000, "edges": len(expected)}
+    assert store.manifest["prior"] == {
+        "kind": "window",
+        "bp": 1000,
+        "around": "tss",
+        "edges": len(expected),
+        "loops": 0,
+    }
 
 
 def test_the_chromosome_prior_is_not_stored(made, tmp_path):
@@ -236,8 +246,10 @@ def test_without_labels_cells_are_unlabelled(made, tmp_path):
     assert set(Store(tmp_path / "dataset").table("pairs")["kind"]) == {"positive", "random"}
 
 
-def test_empty_cells_are_dropped_and_told(made, tmp_path):
-    changed = replace(made, rna=emptied(made.rna, ["cell3"]), atac=emptied(made.atac, ["cell5"]))
+@pytest.mark.parametrize("keep_zeros", [False, True])
+def test_empty_cells_are_dropped_and_told(made, tmp_path, keep_zeros):
+    rna, atac = (emptied(getattr(made, name), [cell], keep_zeros=keep_zeros) for name, cell in EMPTY.items())
+    changed = replace(made, rna=rna, atac=atac)
     report = run_build(tmp_path, changed)
     assert any(
         note.startswith("2 cells without counts in one modality dropped (cell") for note in report.notes

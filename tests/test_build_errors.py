@@ -1,18 +1,25 @@
 """What fails a build is told in one line, and neither errors nor kills leave half a dataset behind."""
 
 import errno
+import gzip
 import os
+import re
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr
 from dataclasses import replace
+from io import StringIO
+from unittest.mock import patch
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
 from handmade_experiment import N_CELLS, emptied, handmade, run_build
+from scweave.cli import main
 from scweave.generators.build import BuildOptions, build
 from scweave.graphs.csr import CsrWriter
 from scweave.graphs.errors import InputError
@@ -56,6 +63,12 @@ def with_values(data, value):
     return data
 
 
+def of_genome(data, name):
+    data = data.copy()
+    data.uns["genome"] = name
+    return data
+
+
 def first_cells(data, n):
     return data[[f"cell{i}" for i in range(n)]].copy()
 
@@ -67,7 +80,7 @@ BAD = {
     "one type": (
         {"rna": lambda m: with_obs(m.rna, kind="b cell")},
         {},
-        r"column 'kind' has one cell type only \(b cell\)\. Choose another column",
+        r"all 40 labelled cells are of one type, so there are no easy negatives\. Pass another --labels",
     ),
     "no label at all": (
         {"rna": lambda m: with_obs(m.rna, kind=np.full(N_CELLS, np.nan))},
@@ -99,20 +112,15 @@ BAD = {
         {},
         r"every cell \(40\) is empty in one modality \(40 in RNA, 0 in ATAC\)\. Pass raw counts",
     ),
-    "stored zeros only": (
-        {"rna": lambda m: emptied(m.rna, ["cell3"], keep_zeros=True)},
-        {},
-        r"1 cells store zeros only in one modality \(cell3 …\)\. Call X\.eliminate_zeros",
-    ),
     "genes of another genome": (
         {"gtf": lambda m: m.gtf.replace('"G', '"H').replace("ENSG", "ENSH")},
         {},
-        r"the GTF names 0 of 12 genes \(0%\), fewer than --min-placed 0\.3 \(the file has .*; the GTF has H0",
+        r"0 of 12 genes have a place \(0%\), fewer than --min-placed 0\.3 \(the file has .*; the GTF has H0",
     ),
     "too few genes": (
         {},
         {"min_placed": 0.9},
-        r"the GTF names 10 of 12 genes \(83%\), fewer than --min-placed 0\.9 \(the file has lost",
+        r"10 of 12 genes have a place \(83%\), fewer than --min-placed 0\.9 \(the file has lost",
     ),
     "peaks of another naming": (
         {"gtf": lambda m: m.gtf.replace("chr", "scaffold"), "dna": lambda m: {"scaffold2": "A"}},
@@ -144,6 +152,42 @@ BAD = {
         {},
         r"values of X in rna\.h5ad are not counts",
     ),
+    "negative": ({"atac": lambda m: with_values(m.atac, -2)}, {}, r"values of X in atac\.h5ad are not counts: .*negative"),
+    "not a number": (
+        {"atac": lambda m: with_values(m.atac, np.nan)},
+        {},
+        r"values of X in atac\.h5ad are not counts: 1 of .* NaN or infinite",
+    ),
+    "log-normalised": (
+        {"rna": lambda m: ad.AnnData(np.log1p(m.rna.X), m.rna.obs, m.rna.var)},
+        {},
+        r"values of X in rna\.h5ad are not counts: .*maximum .* looks log-normalised\. Pass raw counts",
+    ),
+    "a repeated peak": (
+        {"atac": lambda m: with_peaks(m.atac, lambda names: names.__setitem__(0, names[1]))},
+        {},
+        r"1 of 30 peaks repeat the name of another \('.*'\)\. Keep one of each",
+    ),
+    "commas in a peak": (
+        {"atac": lambda m: with_peaks(m.atac, set_first("chr2:1,000-1,300"))},
+        {},
+        r"1 of 30 peak names do not parse \('chr2:1,000-1,300'\).*Remove the commas",
+    ),
+    "scaffold peak that does not parse": (
+        {"atac": lambda m: with_peaks(m.atac, set_first("chr1_KI270706v1_random"))},
+        {},
+        r"1 of 30 peak names do not parse \('chr1_KI270706v1_random'\)",
+    ),
+    "another build": (
+        {"rna": lambda m: of_genome(m.rna, "mm10"), "atac": lambda m: of_genome(m.atac, "hg38")},
+        {},
+        r"uns\['genome'\] is mm10 in rna\.h5ad \(RNA\) but hg38 in atac\.h5ad",
+    ),
+    "no such cell type": ({}, {"cell_types": "b cell,z cell"}, r".*z cell.*b cell"),
+    "every donor held out": ({}, {"donor": "donor", "test_donors": "d1,d2"}, r".*--test-donors.*d1"),
+    "no such donor to hold out": ({}, {"donor": "donor", "test_donors": "d9"}, r".*d9.*d1"),
+    "more folds than donors": ({}, {"donor": "donor", "folds": 3}, r".*2 donors.*--folds"),
+    "hard negatives without labels": ({}, {"labels": "donor", "unlabelled": "d1,d2"}, r"column 'donor' \(--labels\) is empty for all 40"),
     "no such layer": ({}, {"layer": "raw"}, r"rna\.h5ad has no layer 'raw'"),
     "no shared barcode": (
         {"rna": lambda m: ad.AnnData(m.rna.X, m.rna.obs.set_index("x" + m.rna.obs_names), m.rna.var)},
@@ -153,13 +197,83 @@ BAD = {
 }  # fmt: skip
 
 
+def truncate(path):
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def repeat_first(path, names):
+    with h5py.File(path, "r+") as file:
+        file[names][0] = file[names][1]
+
+
+# What is done to the written files, and what the one line must say.
+DAMAGED = {
+    "truncated matrix": (
+        lambda f: truncate(f / "rna.h5ad"),
+        r"rna\.h5ad cannot be opened as HDF5 .*copy it again",
+    ),
+    "no HDF5": (lambda f: (f / "atac.h5ad").write_text("a,b"), r"atac\.h5ad cannot be opened as HDF5"),
+    "foreign HDF5": (
+        lambda f: h5py.File(f / "rna.h5ad", "w").close(),
+        r"rna\.h5ad is HDF5 but .*nothing.*Pass",
+    ),
+    "a repeated barcode": (
+        lambda f: repeat_first(f / "rna.h5ad", "obs/_index"),
+        r"1 of 40 RNA barcodes in rna\.h5ad repeat another \(cell[0-9]+\)\. Make them unique",
+    ),
+    "missing matrix": (lambda f: (f / "rna.h5ad").unlink(), r"rna\.h5ad does not exist\. Pass"),
+    "truncated annotation": (
+        lambda f: (f / "g.gtf").write_bytes(b"\x1f\x8b\x08"),
+        r"g\.gtf cannot be read as GTF: .*Pass a complete",
+    ),
+    "no annotation there": (lambda f: (f / "g.gtf").unlink(), r"g\.gtf does not exist\. Pass the path"),
+    "empty annotation": (lambda f: (f / "g.gtf").write_text(""), r"g\.gtf .*Pass"),
+    "foreign DNA": (
+        lambda f: (f / "g.fa").write_text("ACGT"),
+        r"g\.fa does not start like a FASTA.*Pass the DNA",
+    ),
+    "plain gzip DNA": (
+        lambda f: (f / "g.fa").write_bytes(gzip.compress((f / "g.fa").read_bytes())),
+        r"g\.fa is plain gzip.*bgzip",
+    ),
+}
+
+
+def told_by_the_command(*arguments):
+    """Run `scweave build` in this process; give its one line of complaint."""
+    error = StringIO()
+    with (
+        patch.object(sys, "argv", ["scweave", "build", "--quiet", *map(str, arguments)]),
+        redirect_stderr(error),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    assert ended.value.code == 2
+    assert error.getvalue().count("\n") == 1
+    return error.getvalue().removeprefix("scweave: ")
+
+
+def command(files, **options):
+    given = {"labels": "kind", "gtf": files["gtf"], "fasta": files["fasta"]} | options
+    out = files["gtf"].parent / "dataset"
+    flags = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
+    return [*files["inputs"], *flags, "--out", out]
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_told_and_leaves_nothing(made, tmp_path, case):
     changes, options, told = BAD[case]
     changed = replace(made, **{name: change(made) for name, change in changes.items()})
-    with pytest.raises(InputError, match=told) as caught:
-        run_build(tmp_path, changed, **options)
-    assert "\n" not in str(caught.value)
+    assert re.match(told, told_by_the_command(*command(changed.write(tmp_path), **options)))
+    assert_nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damaged_and_foreign_files_are_told_and_leave_nothing(made, tmp_path, case):
+    damage, told = DAMAGED[case]
+    files = made.write(tmp_path)
+    damage(tmp_path)
+    assert re.search(told, told_by_the_command(*command(files)))
     assert_nothing_left(tmp_path)
 
 
@@ -173,11 +287,18 @@ def test_no_annotation_is_told(made, tmp_path):
     ("options", "told"),
     [
         ({"window": -1}, r"--window is -1\. Pass a number of bp"),
-        ({"window": "gene"}, r"--window is gene\. Pass .* or 'chromosome'"),
+        ({"window": "gene"}, r"--window is gene\. Pass .* chromosome or none"),
         ({"min_placed": 30}, r"--min-placed is 30\. Pass a share of genes from 0 to 1"),
         ({"ratio": -0.5}, r"--ratio is -0\.5\. Pass 0 or more"),
         ({"ratio": float("nan")}, r"--ratio is nan\. Pass 0 or more"),
         ({"n_top": 0}, r"n_top is 0"),
+        ({"folds": 1}, r"--folds is 1\. Pass 2 or more folds"),
+        ({"sequence_length": 0}, r"--sequence-length is 0\. Pass 1 to 1,000,000"),
+        ({"negatives": "soft"}, r"--negatives soft: choose easy or hard or both"),
+        ({"around": "exon"}, r"--around exon: choose tss or gene-body"),
+        ({"scaffolds": "some"}, r"--scaffolds some: choose keep or drop"),
+        ({"sequence_from": "end"}, r"--sequence-from end: choose centre or start"),
+        ({"test_donors": ("d1",)}, r"--test-donors names donors, but no --donor column is given"),
         ({"seed": -1}, r"seed -1\. Pass .* seed >= 0"),
     ],
 )
@@ -257,7 +378,7 @@ import os, random, signal, sys, time
 from pathlib import Path
 from scweave.generators.build import BuildOptions, build
 
-rna, atac, gtf, fasta, folder = map(Path, sys.argv[1:])
+atac, rna, gtf, fasta, folder = map(Path, sys.argv[1:])
 options = BuildOptions(labels="kind")
 
 def start(out):
@@ -280,8 +401,10 @@ for i in range(25):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_killed_build_leaves_nothing_that_opens(made, tmp_path):
-    arguments = made.write(tmp_path / "in")
+@pytest.mark.parametrize("storage", ["csr", "csc"])
+def test_a_killed_build_leaves_nothing_that_opens(made, tmp_path, storage):
+    atac = ad.AnnData(made.atac.X.asformat(storage), made.atac.obs, made.atac.var)
+    arguments = replace(made, atac=atac).write(tmp_path / "in")
     folder = tmp_path / "out"
     files = [*arguments["inputs"], arguments["gtf"], arguments["fasta"], folder]
     subprocess.run([sys.executable, "-c", KILLED, *map(str, files)], check=True)

@@ -125,6 +125,40 @@ def test_json_is_one_line(capsys, monkeypatch, simulated, simulated_dataset, tmp
     assert out.count("\n") == 1
 
 
+def test_a_dry_run_tells_the_cost_and_writes_nothing(capsys, monkeypatch, simulated, tmp_path):
+    files = [simulated.h5mu, "--gtf", simulated.gtf, "--fasta", simulated.fasta, "--labels", "cell_type"]
+    out = ["--out", tmp_path / "d", "--dry-run"]
+    status, human, err = call(capsys, monkeypatch, "build", *files, *out)
+    assert (status, err) == (0, "")
+    assert "60 genes, 600 peaks" in human
+    assert "MB on disk; building takes" in human
+    status, line, _ = call(capsys, monkeypatch, "build", *files, *out, "--json")
+    assert {"cells", "pairs", "nonzeros", "disk_bytes", "memory_bytes", "notes"} <= set(json.loads(line))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_generators_run_as_a_module(simulated, tmp_path):
+    command = [sys.executable, "-m", "scweave.generators", str(simulated.h5mu), "--gtf", str(simulated.gtf)]
+    options = [
+        "--labels",
+        "cell_type",
+        "--cell-types",
+        "type_1,type_3",
+        "--negatives",
+        "both",
+        "--folds",
+        "2",
+    ]
+    done = subprocess.run(
+        [*command, *options, "--json", "--quiet", "--out", str(tmp_path / "d")],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["cells"] == len(MultiomeGraphs(tmp_path / "d", fold=1))
+    assert MultiomeGraphs(tmp_path / "d").cell_types == ["type_1", "type_3"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -134,6 +168,12 @@ def test_json_is_one_line(capsys, monkeypatch, simulated, simulated_dataset, tmp
         (["build", "H5MU", "--gtf", "GTF", "--labels", "colour", "--out", "OUT"], "cell_type, donor"),
         (["build", "H5MU", "--gtf", "GTF", "--window", "near", "--out", "OUT"], "--window near"),
         (["build", "H5MU", "--gtf", "GTF", "--out", "DATASET"], "exists already"),
+        (["build", "H5MU", "--gtf", "GTF", "--preset", "mars", "--out", "OUT"], "issaac, pbmc, share"),
+        (["build", "H5MU", "--discovery", "--out", "OUT"], "with --like"),
+        (
+            ["train", "DATASET", "--model", "crossrec", "--mode", "published", "--fold", "1", "--out", "OUT"],
+            "no folds",
+        ),
         (["build", "--verify", "OUT"], "is not a scweave dataset"),
         (["simulate", "OUT.h5mu", "--types", "1"], "types"),
         (["simulate", "OUT.txt"], ".h5mu"),

@@ -1,17 +1,15 @@
-"""Genes, chromosome names and DNA from small files on disk, and from the real GTFs."""
+"""Genes, chromosome names and builds from small files on disk, and from the real GTFs."""
 
 import gzip
-import struct
-import sys
-import zlib
 
 import anndata as ad
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fasta_files import write_fasta
+from scweave.generators.chromosomes import build_name, check_build, is_scaffold, known_build
 from scweave.generators.genome import Genome, harmonise, strip_version
 from scweave.generators.peak_names import peak_table
 from scweave.graphs.errors import InputError
@@ -42,14 +40,6 @@ LINES = [
 def gtf(tmp_path):
     path = tmp_path / "small.gtf"
     path.write_text("#comment\n" + "".join(LINES))
-    return path
-
-
-def write_fasta(path, width=10, **sequences):
-    wrapped = {
-        name: "\n".join(s[i : i + width] for i in range(0, len(s), width)) for name, s in sequences.items()
-    }
-    path.write_text("".join(f">{name} of test\n{text}\n" for name, text in wrapped.items()))
     return path
 
 
@@ -183,6 +173,126 @@ def test_one_chromosome_under_two_names_is_refused():
         harmonise(["1", "chr1"], ["chr1"])
 
 
+PRIMARY = [
+    "1",
+    "chr22",
+    "X",
+    "chrY",
+    "W",
+    "Z",
+    "chrM",
+    "MT",
+    "chrMT",
+    "Mito",
+    "MtDNA",
+    "Pt",
+    "2L",
+    "chr3R",
+    "XL",
+    "2A",
+    "II",
+    "chrXIV",
+    "groupV",
+    "LG7",
+    "CHR9",
+    "chrx",
+    "NC_000001.11",
+    "CM000663.2",
+]
+SCAFFOLDS = [
+    "chr1_KI270706v1_random",
+    "chrUn_GL000220v1",
+    "chrUn",
+    "GL000194.1",
+    "KI270728.1",
+    "JH584304.1",
+    "chr6_GL000256v2_alt",
+    "chr13_KN538371v1_fix",
+    "chr17_ctg5_hap1",
+    "HLA-A*01:01:01:01",
+    "hs37d5",
+    "chrEBV",
+    "NC_007605",
+    "NC_007605.1",
+    "NT_187361.1",
+    "NW_025791756.1",
+    "chrUn_KN707606v1_decoy",
+    "scaffold_12",
+    "4_random",
+    "Un",
+    "211000022278279",
+    "HG2334_PATCH",
+]
+
+
+def test_scaffolds_are_told_from_chromosomes():
+    assert is_scaffold(PRIMARY).tolist() == [False] * len(PRIMARY)
+    assert is_scaffold(SCAFFOLDS).tolist() == [True] * len(SCAFFOLDS)
+    assert is_scaffold(["chrUn", "1", "chrUn"]).tolist() == [True, False, True]
+    assert is_scaffold([]).tolist() == []
+
+
+BUILDS = {
+    "hg19": {"chr1": 249250621, "chr2": 243199373},
+    "hg38": {"chr1": 248956422, "chr2": 242193529},
+    "chm13": {"chr1": 248387328, "chr2": 242696752},
+    "mm9": {"chr1": 197195432, "chr2": 181748087},
+    "mm10": {"chr1": 195471971, "chr2": 182113224},
+    "mm39": {"chr1": 195154279, "chr2": 181755017},
+}
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_lengths_prove_a_build(build):
+    first, second = BUILDS[build].values()
+    assert known_build({"chrX": 5, **BUILDS[build]}) == build
+    assert known_build({"2": second, "1": first}) == build
+    assert known_build({"chr1": first}) == known_build({"2": second}) == build
+    assert known_build({"chr1": first, "chr2": second - 1}) is None
+
+
+def test_other_lengths_prove_nothing(tmp_path):
+    assert known_build({}) is None
+    assert known_build({"chr22": 50818468}) is None
+    assert Genome(fasta=write_fasta(tmp_path / "g.fa", chr1="ACGT")).build is None
+
+
+@pytest.mark.parametrize(
+    ("name", "build"),
+    [
+        ("GRCh38", "hg38"),
+        ("hg38", "hg38"),
+        ("GRCh38.p13", "hg38"),
+        (" GRCh38-2020-A ", "hg38"),
+        ("refdata-cellranger-arc-mm10-2020-A-2.0.0", "mm10"),
+        ("GRCm38", "mm10"),
+        ("GRCm39", "mm39"),
+        ("NCBIM37", "mm9"),
+        ("hs37d5", "hg19"),
+        ("T2T-CHM13v2.0", "chm13"),
+        ("GRCh38_and_mm10", "grch38_and_mm10"),
+        ("hg380", "hg380"),
+        ("danRer11", "danrer11"),
+    ],
+)
+def test_build_names(name, build):
+    assert build_name(name) == build
+
+
+def test_a_fasta_of_another_build_is_refused():
+    told = r"the peaks are of GRCm38, but .* of g\.fa .* of hg38\. Pass the FASTA of mm10, or correct"
+    with pytest.raises(InputError, match=told):
+        check_build("GRCm38", BUILDS["hg38"], "g.fa")
+
+
+@pytest.mark.parametrize(
+    ("declared", "lengths"),
+    [("GRCh38", BUILDS["hg38"]), (None, BUILDS["hg38"]), ("mine", BUILDS["hg38"]), ("hg38", {"chr1": 9})],
+)
+def test_a_build_that_nothing_contradicts_is_accepted(declared, lengths):
+    check_build(declared, lengths, "g.fa")
+
+
 def peaks_on(*places):
     frame = pd.DataFrame(places, columns=["chrom", "start", "end"])
     return frame.assign(
@@ -224,101 +334,6 @@ def test_gtf_and_fasta_of_different_genomes_are_refused(gtf, tmp_path):
         Genome(gtf, fasta)
 
 
-@given(st.data())
-def test_sequences_equal_slicing(tmp_path_factory, data):
-    dna = {name: data.draw(st.text("ACGTNacgtnRy", min_size=1, max_size=80)) for name in ("chr1", "chr2")}
-    genome = Genome(fasta=write_fasta(tmp_path_factory.mktemp("fasta") / "g.fa", **dna))
-    spans = st.tuples(st.sampled_from(sorted(dna)), st.integers(0, 90), st.integers(1, 30))
-    peaks = data.draw(st.lists(spans, max_size=8))
-    length = data.draw(st.integers(1, 40))
-    chrom, start, width = (np.array([peak[i] for peak in peaks], dtype=object) for i in range(3))
-    found = genome.sequences(chrom, start.astype(int), (start + width).astype(int), length=length)
-    expected = [dna[c][s : s + w][:length].upper().ljust(length, "N") for c, s, w in peaks]
-    assert found.dtype == np.uint8
-    assert found.shape == (len(peaks), length)
-    assert ["".join("ACGTN"[code] for code in row) for row in found] == [
-        "".join(base if base in "ACGT" else "N" for base in text) for text in expected
-    ]
-
-
-def test_sequences_across_slices_of_a_chromosome(tmp_path, monkeypatch):
-    monkeypatch.setattr("scweave.generators.dna._SLICE", 16)
-    rng = np.random.default_rng(0)
-    dna = "".join(rng.choice(list("ACGT"), 300))
-    genome = Genome(fasta=write_fasta(tmp_path / "g.fa", chr1=dna))
-    start = rng.permutation(250)
-    found = genome.sequences(["chr1"] * 250, start, start + 40, length=32)
-    assert ["".join("ACGTN"[code] for code in row) for row in found] == [dna[s : s + 32] for s in start]
-
-
-def test_fasta_without_the_chromosome_is_told(tmp_path):
-    genome = Genome(fasta=write_fasta(tmp_path / "g.fa", chr1="ACGT"))
-    told = r"g\.fa lacks chr7, on which 2 of 3 peaks lie \(it has chr1\)\. Pass"
-    with pytest.raises(InputError, match=told):
-        genome.sequences(["chr7", "chr1", "chr7"], np.zeros(3, dtype=int), np.ones(3, dtype=int))
-    with pytest.raises(InputError, match="Pass --fasta"):
-        Genome().sequences(["chr1"], np.array([0]), np.array([1]))
-
-
-def test_compressed_fasta_is_refused_with_the_fix(tmp_path):
-    plain = tmp_path / "g.fa.gz"
-    plain.write_bytes(gzip.compress(b">chr1\nACGT\n"))
-    with pytest.raises(InputError, match=r"g\.fa\.gz is plain gzip.*gunzip.*bgzip"):
-        Genome(fasta=plain)
-    plain.write_bytes(b">chr1\nACGT\n")
-    with pytest.raises(InputError, match=r"g\.fa\.gz is not compressed: rename it to g\.fa"):
-        Genome(fasta=plain)
-
-
-def write_bgzip(path, text):
-    """Write one BGZF block and the empty one that ends a file."""
-
-    def block(data):
-        body = zlib.compress(data, wbits=-15)
-        head = b"\x1f\x8b\x08\x04" + bytes(5) + b"\xff\x06\x00BC\x02\x00" + struct.pack("<H", len(body) + 25)
-        return head + body + struct.pack("<II", zlib.crc32(data), len(data))
-
-    path.write_bytes(block(text.encode()) + block(b""))
-    return path
-
-
-def test_bgzip_without_biopython_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "Bio", None)
-    path = write_bgzip(tmp_path / "g.fa.gz", ">chr1\nACGT\n")
-    with pytest.raises(InputError, match=r"g\.fa\.gz is bgzip; .*Install biopython, or decompress"):
-        Genome(fasta=path)
-
-
-def test_bgzip_reads_as_plain_text_does(tmp_path):
-    pytest.importorskip("Bio.bgzf", reason="bgzip needs biopython")
-    genome = Genome(fasta=write_bgzip(tmp_path / "g.fa.gz", ">chr1\nACGT\nGG\n"))
-    assert genome.lengths == {"chr1": 6}
-    found = genome.sequences(["chr1"], np.array([1]), np.array([6]), length=6)
-    assert found.tolist() == [[1, 2, 3, 2, 2, 4]]
-
-
-def test_bad_fasta_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"none\.fa does not exist"):
-        Genome(fasta=tmp_path / "none.fa")
-    path = tmp_path / "bad.fa"
-    path.write_text("not a fasta")
-    with pytest.raises(InputError, match=r"bad\.fa does not start like a FASTA"):
-        Genome(fasta=path)
-    path.write_text(">chr1\nACGT\nACGTACGT\nAC\n")
-    with pytest.raises(InputError, match=r"bad\.fa cannot be indexed as FASTA"):
-        Genome(fasta=path)
-    path.write_text(">chr1\nACGT\n>chr1\nACGT\n")
-    with pytest.raises(InputError, match=r"bad\.fa cannot be indexed as FASTA.*chr1"):
-        Genome(fasta=path)
-
-
-def test_index_that_cannot_be_written_is_told(tmp_path):
-    path = write_fasta(tmp_path / "g.fa", chr1="ACGT")
-    (tmp_path / "g.fa.fai").mkdir()
-    with pytest.raises(InputError, match=r"index of g\.fa cannot be written or read.*samtools faidx"):
-        Genome(fasta=path)
-
-
 @pytest.mark.parametrize(
     ("name", "n_genes", "first"),
     [("mm10_gencode", 48_709, "chr1"), ("hg38_gencode43", 20_531, "chr1"), ("grch38_ensembl91", 30_121, "1")],
@@ -341,17 +356,3 @@ def test_real_genes_and_peaks_are_placed(shared_data, name, placed):
     report = check(genome, peak_table(var, var.index))
     assert report[-1].startswith("33 of 108,377 peaks are on chromosomes the GTF does not name (KI270727.1")
     assert len(report) == (2 if name == "grch38_ensembl91" else 1)
-
-
-def test_real_dna(shared_data, tmp_path):
-    path = tmp_path / "slice.fa"
-    path.write_bytes(
-        gzip.decompress((shared_data / "genome" / "hg38_chr22_32000000_32300000.fa.gz").read_bytes())
-    )
-    genome = Genome(fasta=path)
-    text = "".join(path.read_text().split("\n")[1:]).upper()
-    assert genome.lengths == {"chr22": len(text)}
-    found = genome.sequences(["chr22"], np.array([1000]), np.array([1300]))
-    assert "".join("ACGTN"[code] for code in found[0]) == text[1000:1256]
-    with pytest.raises(InputError, match="Wrong genome"):
-        check(genome, peaks_on(("chr22", 32_000_000, 32_000_500)))

@@ -120,17 +120,61 @@ def test_names_serve_without_columns():
     assert peak_table(var, var.index)["end"].tolist() == [2, 9]
 
 
-@pytest.mark.parametrize("value", [np.nan, 1.5, -1, "x", np.inf])
+@pytest.mark.parametrize("value", [np.nan, 1.5, -1, "x", np.inf, 1e300])
 def test_bad_column_values_name_column_and_peak(value):
     var = pd.DataFrame({"chrom": "chr1", "start": [value], "end": [9]}, index=["p1"])
     with pytest.raises(InputError, match=r"column 'start' of var is no position for 1 of 1 peaks \('p1'\)"):
         peak_table(var, var.index)
 
 
-def test_missing_chromosome_is_told():
-    var = pd.DataFrame({"chrom": [None, "chr1"], "start": 1, "end": 9}, index=["p1", "p2"])
+@pytest.mark.parametrize("value", [None, "", "nan", "NA", "chrUnknown"])
+def test_missing_chromosome_is_told(value):
+    var = pd.DataFrame({"chrom": [value, "chr1"], "start": 1, "end": 9}, index=["p1", "p2"])
     with pytest.raises(InputError, match=r"column 'chrom' of var is empty for 1 of 2 peaks \('p1'\)"):
         peak_table(var, var.index)
+
+
+@pytest.mark.parametrize("column", ["chrom", "chr", "seqnames"])
+def test_a_chromosome_column_alone_wins_and_names_give_positions(column):
+    var = pd.DataFrame(
+        {column: pd.Categorical(["2", None, "chrUnknown", "GL000194.1"])},
+        index=["chr1:1-2", "chr2:3-4", "chr5:5-9", "GL1_7_8"],
+    )
+    notes = []
+    table = peak_table(var, var.index, notes=notes)
+    assert table["chrom"].tolist() == ["2", "2", "chr5", "GL000194.1"]  # chr2 in the column's spelling
+    assert table["start"].tolist() == [1, 3, 5, 7]
+    assert notes == [
+        f"{column} of 4 peaks taken from var, 3 of them elsewhere than their names say ('chr1:1-2', 'chr2:3-4',"
+        " 'GL1_7_8')"
+    ]
+
+
+def test_chromosomes_that_are_numbers_lose_their_decimals():
+    var = pd.DataFrame({"chrom": [1.0, np.nan], "start": 1, "end": 9}, index=["a", "chrX:1-9"])
+    assert peak_table(var, var.index)["chrom"].tolist() == ["1", "chrX"]
+
+
+def test_an_unknown_interval_is_read_from_the_name():
+    var = pd.DataFrame({"interval": ["chr2:5-9", None]}, index=["peak1", "chr3:1-2"])
+    assert peak_table(var, var.index)["chrom"].tolist() == ["chr2", "chr3"]
+
+
+def test_columns_and_names_that_differ_are_counted_but_not_mended():
+    var = pd.DataFrame(
+        {"chrom": "chr1", "start": [11, 30], "end": [20, 40]}, index=["chr1:10-20", "chr1:30-40"]
+    )
+    notes = []
+    assert peak_table(var, var.index, notes=notes)["start"].tolist() == [11, 30]
+    assert notes == [
+        "chrom, start, end of 2 peaks taken from var, 1 of them elsewhere than their names say ('chr1:10-20')"
+    ]
+
+
+def test_names_alone_need_no_note():
+    notes = []
+    peak_table(pd.DataFrame(index=range(1)), ["chr1:1-2"], notes=notes)
+    assert notes == []
 
 
 def test_duplicates_are_refused():

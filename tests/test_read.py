@@ -62,10 +62,10 @@ def stack(modality_, rows, size=2048):
 @pytest.mark.parametrize("order", [1, -1])
 def test_two_files_in_any_order(pair, order):
     experiment = read(pair()[::order])
-    assert experiment.rna.path.name == "rna.h5ad"
+    assert experiment.modalities["rna"].path.name == "rna.h5ad"
     assert experiment.barcodes.tolist() == CELLS
-    assert (stack(experiment.rna, experiment.rows_rna) == counts(N_GENES)).all()
-    assert (stack(experiment.atac, experiment.rows_atac) == counts(N_PEAKS, 1)).all()
+    assert (stack(experiment.modalities["rna"], experiment.rows["rna"]) == counts(N_GENES)).all()
+    assert (stack(experiment.modalities["atac"], experiment.rows["atac"]) == counts(N_PEAKS, 1)).all()
     assert experiment.report == []
 
 
@@ -79,7 +79,7 @@ def test_chunks_give_the_rows_wanted_in_any_storage(tmp_path, storage, rows, siz
     for name, features, seed in (("rna", GENES, 0), ("atac", PEAKS, 1)):
         modality(features, seed=seed, as_matrix=storage).write_h5ad(tmp_path / f"{name}.h5ad")
     experiment = read([tmp_path / "rna.h5ad", tmp_path / "atac.h5ad"])
-    chunks = list(experiment.atac.chunks(np.array(rows, dtype=np.int64), size=size))
+    chunks = list(experiment.modalities["atac"].chunks(np.array(rows, dtype=np.int64), size=size))
     assert [chunk.shape[0] for chunk in chunks] == [
         len(rows[i : i + size]) for i in range(0, len(rows), size)
     ]
@@ -91,12 +91,12 @@ def test_chunks_give_the_rows_wanted_in_any_storage(tmp_path, storage, rows, siz
 
 
 def test_far_rows_are_read_in_runs(pair, monkeypatch):
-    monkeypatch.setattr("scweave.generators.counts._GAP", 3)
-    monkeypatch.setattr("scweave.generators.counts._DENSE", 3 * N_PEAKS)
+    monkeypatch.setattr("scweave.generators.storage._GAP", 3)
+    monkeypatch.setattr("scweave.generators.storage._DENSE", 3 * N_PEAKS)
     for storage in (sparse.csr_matrix, np.asarray):
         experiment = read(pair(change_atac=lambda _, s=storage: modality(PEAKS, seed=1, as_matrix=s)))
         rows = np.array([29, 0, 15, 16, 2, 2])
-        assert (stack(experiment.atac, rows) == counts(N_PEAKS, 1)[rows]).all()
+        assert (stack(experiment.modalities["atac"], rows) == counts(N_PEAKS, 1)[rows]).all()
 
 
 def test_stored_zeros_and_unsorted_or_split_entries_are_cleaned(pair):
@@ -109,7 +109,7 @@ def test_stored_zeros_and_unsorted_or_split_entries_are_cleaned(pair):
         return data
 
     experiment = read(pair(change_atac=change))
-    chunk = next(experiment.atac.chunks(np.array([0])))
+    chunk = next(experiment.modalities["atac"].chunks(np.array([0])))
     assert (chunk.indices.tolist(), chunk.data.tolist()) == ([1, 3], [2, 2])
 
 
@@ -126,7 +126,10 @@ def test_memory_does_not_grow_with_cells(tmp_path):
             data.write_h5ad(tmp_path / f"{name}.h5ad")
         experiment = read([tmp_path / "rna.h5ad", tmp_path / "atac.h5ad"])
         tracemalloc.start()
-        assert sum(chunk.nnz for chunk in experiment.rna.chunks(experiment.rows_rna, size=200)) == matrix.nnz
+        assert (
+            sum(chunk.nnz for chunk in experiment.modalities["rna"].chunks(experiment.rows["rna"], size=200))
+            == matrix.nnz
+        )
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak
@@ -141,7 +144,9 @@ def test_barcodes_are_matched_by_name(pair):
     shared = [cell for cell in CELLS[:28] if cell in set(np.array(CELLS)[order])]
     assert experiment.barcodes.tolist() == shared
     rows = [CELLS.index(cell) for cell in shared]
-    assert (stack(experiment.atac, experiment.rows_atac, size=7) == counts(N_PEAKS, 1)[rows]).all()
+    assert (
+        stack(experiment.modalities["atac"], experiment.rows["atac"], size=7) == counts(N_PEAKS, 1)[rows]
+    ).all()
     assert experiment.report == [
         f"{28 - len(shared)} of 28 RNA cells have no partner: dropped",
         f"{25 - len(shared)} of 25 ATAC cells have no partner: dropped",
@@ -180,11 +185,11 @@ def test_h5mu(tmp_path, names):
         data.obs["rna:type"] = "copy"
         data.write(tmp_path / "both.h5mu")
     experiment = read([tmp_path / "both.h5mu"])
-    assert experiment.rna.matrix == f"mod/{names[0]}/X"
-    assert experiment.rna.genome == "hg38"
+    assert experiment.modalities["rna"].storage.place == f"mod/{names[0]}/X"
+    assert experiment.genome == "hg38"
     assert sorted(experiment.obs.columns) == ["donor", "type"]
     assert experiment.obs["donor"].tolist() == [f"d{i}" for i in range(N_CELLS)]
-    assert (stack(experiment.atac, experiment.rows_atac) == counts(N_PEAKS, 1)).all()
+    assert (stack(experiment.modalities["atac"], experiment.rows["atac"]) == counts(N_PEAKS, 1)).all()
 
 
 def test_h5mu_says_which_modalities_there_are(tmp_path):
@@ -196,6 +201,22 @@ def test_h5mu_says_which_modalities_there_are(tmp_path):
         read([tmp_path / "both.h5mu"])
 
 
+@pytest.mark.parametrize(("key", "features"), [("rna", GENES), ("peaks", PEAKS), ("unnamed", PEAKS)])
+def test_h5mu_of_one_modality(tmp_path, key, features):
+    with md.set_options(pull_on_update=False):
+        md.MuData({key: modality(features)}).write(tmp_path / "one.h5mu")
+    experiment = read([tmp_path / "one.h5mu"])
+    assert list(experiment.modalities) == ["rna" if features is GENES else "atac"]
+    assert len(experiment.barcodes) == N_CELLS
+
+
+def test_further_modalities_of_h5mu_are_told(tmp_path):
+    with md.set_options(pull_on_update=False):
+        parts = {"rna": modality(GENES), "atac": modality(PEAKS), "prot": modality(["CD3"])}
+        md.MuData(parts).write(tmp_path / "three.h5mu")
+    assert read([tmp_path / "three.h5mu"]).report == ["modalities of three.h5mu ignored: prot"]
+
+
 def add_layer(data):
     data.layers["counts"] = data.X.copy()
     data.X = data.X * 0.5
@@ -205,7 +226,7 @@ def add_layer(data):
 def test_layers(pair):
     paths = pair(add_layer, add_layer)
     experiment = read(paths, layer="counts")
-    assert (stack(experiment.rna, experiment.rows_rna) == counts(N_GENES)).all()
+    assert (stack(experiment.modalities["rna"], experiment.rows["rna"]) == counts(N_GENES)).all()
     with pytest.raises(InputError, match=r"not counts.*--layer \(layers here: counts\)"):
         read(paths)
     with pytest.raises(
@@ -221,7 +242,10 @@ def test_layer_of_one_modality_only(pair):
     ):
         read(paths, layer="counts")
     experiment = read(paths, layer="rna:counts")
-    assert (experiment.rna.matrix, experiment.atac.matrix) == ("layers/counts", "X")
+    assert (experiment.modalities["rna"].storage.place, experiment.modalities["atac"].storage.place) == (
+        "layers/counts",
+        "X",
+    )
 
 
 @pytest.mark.parametrize(
@@ -244,10 +268,10 @@ def test_what_is_no_count_is_measured(pair, values, told):
 
 
 def test_bad_cells_outside_the_sample_are_found_while_streaming(pair, monkeypatch):
-    monkeypatch.setattr("scweave.generators.read._SAMPLE", 2)
+    monkeypatch.setattr("scweave.generators.storage._SAMPLE", 2)
     experiment = read(pair(with_values([0.5])))
     with pytest.raises(InputError, match=r"values of X in rna\.h5ad are not counts"):
-        list(experiment.rna.chunks(experiment.rows_rna, size=4))
+        list(experiment.modalities["rna"].chunks(experiment.rows["rna"], size=4))
 
 
 def named(features):
@@ -269,20 +293,104 @@ def typed(kind):
 
 def test_feature_types_tell_the_modalities_apart(pair):
     experiment = read(pair(typed("Gene Expression"), typed("Peaks")))
-    assert (experiment.rna.path.name, experiment.atac.path.name) == ("rna.h5ad", "atac.h5ad")
+    assert (experiment.modalities["rna"].path.name, experiment.modalities["atac"].path.name) == (
+        "rna.h5ad",
+        "atac.h5ad",
+    )
 
 
 def test_two_of_one_kind_are_refused(pair):
-    told = (
-        r"cannot tell which file is RNA .*rna\.h5ad: rna, features GENE0.*atac\.h5ad: rna.*Pass one of each"
-    )
+    told = r"cannot tell which file is RNA .*: too many matrices, 2 look like RNA \(rna\.h5ad: rna, features GENE0.*atac\.h5ad: rna.*Pass one of each"
     with pytest.raises(InputError, match=told):
         read(pair(change_atac=named([f"g{i}" for i in range(N_PEAKS)])))
 
 
-def test_both_in_one_matrix_is_refused(pair):
-    with pytest.raises(InputError, match=r"rna\.h5ad holds genes and peaks in one matrix\. Split it"):
-        read(pair(typed(["Peaks", "Gene Expression"] * (N_GENES // 2))))
+def mixed(kinds):
+    data = modality([*GENES, *PEAKS], seed=3)
+    data.var["feature_types"] = kinds
+    return data
+
+
+BOTH = ["Gene Expression"] * N_GENES + ["Peaks"] * N_PEAKS
+
+
+@pytest.mark.parametrize("as_matrix", [sparse.csr_matrix, sparse.csc_matrix, np.asarray])
+def test_one_h5ad_may_hold_genes_and_peaks(tmp_path, as_matrix):
+    order = np.random.default_rng(0).permutation(N_GENES + N_PEAKS)
+    data = mixed(BOTH)[:, order].copy()
+    data.X = as_matrix(data.X.toarray())
+    data.write_h5ad(tmp_path / "both.h5ad")
+    experiment = read([tmp_path / "both.h5ad"])
+    for name, modality_ in experiment.modalities.items():
+        expected = data[:, modality_.var.index].X
+        expected = expected.toarray() if sparse.issparse(expected) else expected
+        assert modality_.var.index.tolist() == [f for f in data.var_names if (f in GENES) == (name == "rna")]
+        assert (stack(modality_, experiment.rows[name], 7) == expected).all()
+        assert modality_.stored >= expected.size - (expected == 0).sum()
+    assert experiment.report == []
+
+
+def test_features_of_other_types_are_ignored_and_their_values_are_free(tmp_path):
+    data = mixed(["Gene Expression"] * 10 + ["Antibody Capture", "CRISPR Guide Capture"] + ["Peaks"] * 20)
+    data.X.data[data.X.indices == 10] = 0.5
+    data.write_h5ad(tmp_path / "both.h5ad")
+    experiment = read([tmp_path / "both.h5ad"])
+    assert len(experiment.modalities["rna"].var) == 10
+    assert (stack(experiment.modalities["rna"], np.arange(30)) == counts(32, 3)[:, :10]).all()
+    assert experiment.report == [
+        "2 of 32 features in both.h5ad ignored: Antibody Capture (1), CRISPR Guide Capture (1)"
+    ]
+
+
+def test_unknown_types_of_features_are_told(pair):
+    told = r"no feature of rna\.h5ad is a gene or a peak: its feature_types are Antibody Capture \(12\)\. Set"
+    with pytest.raises(InputError, match=told):
+        read(pair(typed("Antibody Capture")))
+
+
+def test_one_modality_alone(pair):
+    for path, name, n in zip(pair(), ("rna", "atac"), (N_GENES, N_PEAKS), strict=True):
+        experiment = read([path])
+        assert list(experiment.modalities) == list(experiment.rows) == [name]
+        assert experiment.barcodes.tolist() == CELLS
+        assert (stack(experiment.modalities[name], experiment.rows[name]) == counts(n, n == N_PEAKS)).all()
+
+
+def test_one_unclear_file_alone_is_refused(pair):
+    def change(data):
+        data.var_names = [f"f{i}" for i in range(N_PEAKS)]
+        data.var["interval"] = "?"
+        return data
+
+    with pytest.raises(
+        InputError, match=r"do not tell \(atac\.h5ad: unclear, features f0, f1\)\. Pass one of"
+    ):
+        read(pair(change_atac=change)[1:])
+    assert list(read(pair(change_atac=change)).modalities) == ["rna", "atac"]
+
+
+def test_columns_of_published_files_name_and_describe_features(pair):
+    def rna(data):
+        data.var = pd.DataFrame({"gene": GENES, "_": "+"}, index=[str(i) for i in range(N_GENES)])
+        return data
+
+    def atac(data):
+        data.var = pd.DataFrame({"peak": PEAKS}, index=[str(i) for i in range(N_PEAKS)])
+        return data
+
+    experiment = read(
+        pair(rna, atac), feature_names={"rna": "gene", "atac": "peak"}, renamed={"_": "strand", "no": "x"}
+    )
+    assert experiment.modalities["rna"].var.index.tolist() == GENES
+    assert experiment.modalities["atac"].var.index.tolist() == PEAKS
+    assert experiment.modalities["rna"].var.columns.tolist() == ["gene", "strand"]
+    assert experiment.report == [
+        "column '_' of var in rna.h5ad read as 'strand'",
+        "names of RNA features in rna.h5ad taken from var['gene']",
+        "names of ATAC features in atac.h5ad taken from var['peak']",
+    ]
+    plain = read(pair(), feature_names={"rna": "gene", "atac": "peak"})
+    assert (plain.modalities["rna"].var.index.tolist(), plain.report) == (GENES, [])
 
 
 def renamed(names):
@@ -330,7 +438,7 @@ def test_genomes_must_agree(pair, other, agrees):
 
     paths = pair(of("hg38"), of(other))
     if agrees:
-        assert read(paths).atac.genome == other
+        assert read(paths).modalities["atac"].genome == other
     else:
         with pytest.raises(
             InputError, match=r"uns\['genome'\] is hg38 in rna\.h5ad \(RNA\) but mm10 in atac\.h5ad"
@@ -342,15 +450,25 @@ def test_missing_file_and_folder_are_told(pair, tmp_path):
     paths = pair()
     with pytest.raises(InputError, match=r"none\.h5ad does not exist\. Pass"):
         read([paths[0], tmp_path / "none.h5ad"])
-    with pytest.raises(InputError, match=r"is a folder\. Pass"):
+    with pytest.raises(InputError, match=r"has no matrix\.mtx\.gz or matrix\.mtx \(it has: atac.*Pass"):
         read([paths[0], tmp_path])
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "dataset.json").write_text("{}")
+    with pytest.raises(InputError, match=r"set is a scweave dataset, built already\. Train on it"):
+        read([str(tmp_path / "set")])
+    (tmp_path / "matrix.mtx").write_text("")
+    with pytest.raises(InputError, match=r"matrix\.mtx is a matrix without names\. Pass its folder"):
+        read([tmp_path / "matrix.mtx"])
 
 
-def test_one_h5ad_or_nothing_is_told(pair):
-    with pytest.raises(InputError, match=r"input is rna\.h5ad \(h5ad\)\. Pass one \.h5mu, or"):
-        read(pair()[:1])
-    with pytest.raises(InputError, match=r"input is nothing\. Pass"):
+def test_nothing_or_too_much_is_told(pair):
+    with pytest.raises(InputError, match=r"input is nothing\. Pass one \.h5mu"):
         read([])
+    paths = pair()
+    with pytest.raises(
+        InputError, match=r"too many matrices, 2 look like ATAC \(rna\.h5ad: rna, .*Pass one of"
+    ):
+        read([*paths, paths[1]])
 
 
 def test_truncated_and_foreign_files_are_told(pair):
@@ -415,12 +533,12 @@ def test_real_pair_is_matched_whatever_the_order(shared_data):
     paths = [shared_data / f"snareseq_mouse_cortex_{name}.h5ad" for name in ("atac", "rna")]
     experiment = read(paths)
     assert len(experiment.barcodes) == 10_309
-    assert experiment.rna.var.shape[0] == 1_677
+    assert experiment.modalities["rna"].var.shape[0] == 1_677
     assert experiment.obs["cell_type"].nunique() == 23
-    assert experiment.rna.genome == "mm10"
-    rows = experiment.rows_atac[[5000, 3, 9999]]
+    assert experiment.genome == "mm10"
+    rows = experiment.rows["atac"][[5000, 3, 9999]]
     expected = ad.read_h5ad(paths[0])[experiment.barcodes[[5000, 3, 9999]]].X.toarray()
-    assert (stack(experiment.atac, rows) == expected).all()
+    assert (stack(experiment.modalities["atac"], rows) == expected).all()
 
 
 def test_real_pair_with_shuffled_cells_is_matched_by_name(shared_data, tmp_path):
@@ -432,7 +550,10 @@ def test_real_pair_with_shuffled_cells_is_matched_by_name(shared_data, tmp_path)
     assert experiment.barcodes.tolist() == [
         name for name in rna.obs_names if name in set(atac.obs_names[order])
     ]
-    assert (stack(experiment.atac, experiment.rows_atac, 64) == atac[experiment.barcodes].X.toarray()).all()
+    assert (
+        stack(experiment.modalities["atac"], experiment.rows["atac"], 64)
+        == atac[experiment.barcodes].X.toarray()
+    ).all()
     assert experiment.report[0] == "100 of 500 RNA cells have no partner: dropped"
 
 

@@ -1,14 +1,18 @@
 """Real experiments through the build: what is placed, renamed, fitted or refused."""
 
+import gzip
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from scweave.generators.build import BuildOptions, BuildReport, build
 from scweave.graphs.dataset import MultiomeGraphs
@@ -52,7 +56,10 @@ def test_a_part_of_the_mouse_cortex_becomes_graphs(shared_data, tmp_path):
         shared_data, "", "mm10", tmp_path / "dataset", paths, labels="cell_type_coarse", window="chromosome"
     )
     assert verify(tmp_path / "dataset")["cells"] == report.sizes["cells"] > 700
-    assert "genes placed" in report.notes[0]
+    assert report.notes[:2] == [
+        "chrom, start, end of 25,734 peaks taken from var",
+        note(report, "1,675 of 1,677 genes"),
+    ]
     graphs = MultiomeGraphs(tmp_path / "dataset")
     assert set(graphs.cell_types) == set(given[0].obs["cell_type_coarse"].astype(str))
     for row in (0, 300, 600):
@@ -134,3 +141,136 @@ def test_a_part_of_the_mouse_cortex_goes_through_the_commands(shared_data, tmp_p
     links = pd.read_parquet(tmp_path / "maps" / "links.parquet")
     assert len(links) > 0
     assert links["score"].between(0, 1).all()
+
+
+def as_tenx_h5(path, rna, atac):
+    """Write both modalities as CellRanger's filtered_feature_bc_matrix.h5."""
+    both = sparse.hstack([rna.X, atac.X], format="csr")
+    names = [*rna.var_names, *atac.var_names]
+    kinds = ["Gene Expression"] * rna.n_vars + ["Peaks"] * atac.n_vars
+    with h5py.File(path, "w") as file:
+        matrix = file.create_group("matrix")
+        for name, values in (
+            ("data", both.data.astype(np.int32)),
+            ("indices", both.indices),
+            ("indptr", both.indptr),
+        ):
+            matrix.create_dataset(name, data=values, compression="gzip")
+        matrix["shape"], matrix["barcodes"] = np.array(both.shape[::-1]), rna.obs_names.to_numpy("S")
+        features = matrix.create_group("features")
+        for name, texts in {
+            "id": [*(f"gene{i}" for i in range(rna.n_vars)), *atac.var_names],
+            "name": names,
+            "feature_type": kinds,
+            "genome": ["GRCh38"] * len(names),
+            "interval": [*([""] * rna.n_vars), *atac.var_names],
+        }.items():
+            features[name] = np.array(texts, "S")
+
+
+def as_mtx_folder(path, rna, atac):
+    """Write both modalities as CellRanger's filtered_feature_bc_matrix folder, gzip."""
+    path.mkdir()
+    both = sparse.hstack([rna.X, atac.X], format="coo")
+    with gzip.open(path / "matrix.mtx.gz", "wt", compresslevel=1) as file:
+        file.write("%%MatrixMarket matrix coordinate integer general\n%by a test\n")
+        file.write(f"{both.shape[1]} {both.shape[0]} {both.nnz}\n")
+        np.savetxt(file, np.stack([both.col + 1, both.row + 1, both.data]).T.astype(int), fmt="%d")
+    peaks = atac.var_names.str.replace(":", "-").str.rsplit("-", n=2)
+    genes = [(f"gene{i}", name, "Gene Expression", "", "", "") for i, name in enumerate(rna.var_names)]
+    lines = [
+        *genes,
+        *((name, name, "Peaks", *place) for name, place in zip(atac.var_names, peaks, strict=True)),
+    ]
+    with gzip.open(path / "features.tsv.gz", "wt") as file:
+        file.writelines("\t".join(line) + "\n" for line in lines)
+    with gzip.open(path / "barcodes.tsv.gz", "wt") as file:
+        file.writelines(f"{name}\n" for name in rna.obs_names)
+
+
+@pytest.mark.parametrize("form", ["10x h5", "mtx", "csc", "one h5ad"])
+def test_whole_cells_give_the_same_bytes_from_any_file(shared_data, tmp_path, form):
+    given = [shared_data / f"pbmc_mosim40_{name}.h5ad" for name in ("rna", "atac")]
+    rna, atac = map(ad.read_h5ad, given)
+    labels = tmp_path / "labels.tsv"
+    rna.obs["cell_type"].to_csv(labels, sep="\t", index_label="barcode")
+    inputs = [tmp_path / form]
+    if form == "10x h5":
+        inputs = [tmp_path / "filtered_feature_bc_matrix.h5"]
+        as_tenx_h5(inputs[0], rna, atac)
+    elif form == "mtx":
+        as_mtx_folder(inputs[0], rna, atac)
+    elif form == "csc":
+        inputs = [tmp_path / "b.h5ad", tmp_path / "a.h5ad"]
+        for data, path in zip((rna, atac), inputs, strict=True):
+            ad.AnnData(data.X.tocsc(), data.obs, data.var).write_h5ad(path, compression="gzip")
+    else:
+        inputs = [tmp_path / "both.h5ad"]
+        var = pd.DataFrame({"feature_types": ["Gene Expression"] * rna.n_vars + ["Peaks"] * atac.n_vars})
+        var.index = [*rna.var_names, *atac.var_names]
+        ad.AnnData(sparse.hstack([rna.X, atac.X], format="csr"), rna.obs, var).write_h5ad(inputs[0])
+    gtf = shared_data / "genome" / GTFS["hg38"]
+    options = BuildOptions(labels="cell_type", window="chromosome")
+    for name, files, extra in (("given", given, {}), ("again", inputs, {"labels_file": labels})):
+        build(files, tmp_path / name, gtf=gtf, options=options, progress=False, **extra)
+    ours, theirs = (Store(tmp_path / name).manifest["checksums"] for name in ("again", "given"))
+    same = {name for name in theirs if ours[name] == theirs[name]}
+    assert {name for name in theirs if name.endswith(".npy")} | {"pairs.parquet", "cells.parquet"} <= same
+
+
+def test_one_blood_experiment_in_the_features_of_another(shared_data, tmp_path):
+    build_real(shared_data, "pbmc_mosim40", "hg38", tmp_path / "whole", labels="cell_type")
+    inputs = [shared_data / f"pbmc_simba100_{modality}.h5ad" for modality in ("rna", "atac")]
+    part = [path for path in inputs if "atac" in path.name]
+    options = BuildOptions(labels="cell_type", discovery=True, min_placed=0.05)
+    for name, files in (("query", inputs), ("part", part)):
+        report = build(files, tmp_path / name, like=tmp_path / "whole", options=options, progress=False)
+        assert report.sizes["cells"] == 100
+    store = Store(tmp_path / "query")
+    assert store.table("peaks").equals(Store(tmp_path / "whole").table("peaks"))
+    rows = store.rows("atac", len(store.table("peaks"))).matrix(range(100))
+    given = ad.read_h5ad(part[0])
+    assert 0.8 * given.X.sum() < rows.sum() <= given.X.sum()
+    with pytest.raises(
+        InputError, match=r"the query has 10,000 of 36,601 \(27\.3%\) genes of the reference, fewer"
+    ):
+        build(inputs, tmp_path / "few", like=tmp_path / "whole", options=replace(options, min_placed=0.3))
+
+
+def test_a_slice_of_a_chromosome_is_not_the_genome(shared_data, tmp_path):
+    fasta = tmp_path / "chr22.fa"
+    fasta.write_bytes(
+        gzip.decompress((shared_data / "genome" / "hg38_chr22_32000000_32300000.fa.gz").read_bytes())
+    )
+    given = [shared_data / f"pbmc_mosim40_{modality}.h5ad" for modality in ("rna", "atac")]
+    gtf = shared_data / "genome" / GTFS["hg38"]
+    with pytest.raises(
+        InputError, match=r"peaks end past the end .* chr22 has 300,000 bp in chr22\.fa.*Wrong genome"
+    ):
+        build(given, tmp_path / "d", gtf=gtf, fasta=fasta, progress=False)
+    assert not (tmp_path / "d").exists()
+
+
+def test_mouse_cortex_by_batch_with_folds_and_loops(shared_data, tmp_path):
+    inputs = [shared_data / f"snareseq_mouse_cortex_{modality}.h5ad" for modality in ("rna", "atac")]
+    report = build(
+        inputs,
+        tmp_path / "d",
+        gtf=shared_data / "genome" / GTFS["mm10"],
+        loops=shared_data / "links" / "10x_e18brain_feature_linkage.bedpe.gz",
+        options=BuildOptions(labels="cell_type", donor="batch", folds=3, negatives="both"),
+        progress=False,
+    )
+    assert verify(tmp_path / "d")["cells"] == report.sizes["cells"] > 10_000
+    prior = Store(tmp_path / "d").manifest["prior"]
+    assert prior["edges"] > prior["loops"] > 0
+    for fold in range(3):
+        cells = Store(tmp_path / "d", fold).table("cells")
+        held = set(cells.loc[cells["split"] == "test", "donor"])
+        assert held
+        assert not held & set(cells.loc[cells["split"] != "test", "donor"])
+    pairs = Store(tmp_path / "d").table("pairs")
+    types, negative = Store(tmp_path / "d").table("cells")["cell_type"].to_numpy(), pairs["match"] == 0
+    same = types[pairs["rna"]] == types[pairs["atac"]]
+    assert (same[negative] == (pairs["kind"][negative] == "hard")).all()
+    assert abs((pairs["kind"] == "hard").sum() - (pairs["kind"] == "easy").sum()) <= 3

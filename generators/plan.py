@@ -1,0 +1,243 @@
+"""What a build will make, known before any count is written: features, cells, splits, pairs, and its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..graphs.csr import smallest_unsigned
+from ..graphs.errors import InputError
+from ..graphs.schema import MODALITIES, SPLITS
+from .cells import cell_table
+from .chromosomes import build_name
+from .counts import Name
+from .features import GenomeFiles
+from .layout import Layout, lay_out
+from .options import BuildOptions
+from .pairs import make_pairs, no_pairs
+from .presets import preset_named
+from .read import Experiment, read
+from .reference import lay_out_like
+from .splits import fold_splits, split_cells
+
+_PROGRAM = 350_000_000  # bytes that libraries and buffers take in any build
+_CHUNK_VALUE = 60  # bytes that a stored value of a chunk takes while it is copied
+
+
+@dataclass(frozen=True)
+class BuildInputs:
+    """The files of a build.
+
+    Attributes
+    ----------
+    experiment
+        One .h5mu, one or two .h5ad, a 10x .h5, or a 10x mtx folder.
+    genome
+        Annotation, DNA and loops.
+    labels_file
+        TSV or CSV of barcodes and their labels.
+    like
+        Dataset whose genes and peaks the new one shall have.
+    """
+
+    experiment: Sequence[Path]
+    genome: GenomeFiles = field(default_factory=GenomeFiles)
+    labels_file: Path | None = None
+    like: Path | None = None
+
+    def files(self) -> list[Path]:
+        """All single files, for their checksums; folders (mtx) by what they hold."""
+        given = (*self.experiment, self.genome.gtf, self.genome.fasta, self.genome.loops, self.labels_file)
+        paths = [Path(path) for path in given if path is not None]
+        return [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+
+
+@dataclass(frozen=True)
+class Division:
+    """One way to divide the cells: splits, and pairs inside them."""
+
+    split: NDArray[np.object_]
+    pairs: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is decided before counts are copied.
+
+    Attributes
+    ----------
+    experiment, layout
+        What is read, and how features are stored.
+    genome
+        Build that the files or the preset declare.
+    cells
+        Table of cells without splits.
+    rows
+        For each modality int64 (cells,): their rows in its file.
+    main, folds
+        The ordinary division, and the folds.
+    options
+        With the preset's choices filled in.
+    notes
+        What a reader should know, a line each.
+    """
+
+    experiment: Experiment
+    layout: Layout
+    genome: str | None
+    cells: pd.DataFrame
+    rows: dict[Name, NDArray[np.int64]]
+    main: Division
+    folds: list[Division]
+    options: BuildOptions
+    notes: list[str]
+
+    @property
+    def modalities(self) -> list[str]:
+        """Those measured, in the order of the schema."""
+        return [name for name in MODALITIES if name in self.experiment.modalities]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Numbers of cells, genes, peaks and pairs."""
+        return {
+            "cells": len(self.cells),
+            "genes": len(self.layout.genes),
+            "peaks": len(self.layout.peaks),
+            "pairs": len(self.main.pairs),
+        }
+
+    def cost(self, chunk: int) -> dict[str, int]:
+        """Estimate what the build takes.
+
+        Parameters
+        ----------
+        chunk
+            Cells copied at a time.
+
+        Returns
+        -------
+        ``nonzeros`` (an upper bound where both modalities share a matrix or cells are dropped),
+        ``disk_bytes`` of the dataset and ``memory_bytes`` of the build.
+        """
+        nonzeros, disk, widest = 0, 0, 0.0
+        n_features = {"rna": len(self.layout.genes), "atac": len(self.layout.peaks)}
+        for name, modality in self.experiment.modalities.items():
+            share = len(self.cells) / max(len(modality.barcodes), 1)
+            stored = int(modality.stored * share)
+            nonzeros += stored
+            disk += stored * (1 + smallest_unsigned(n_features[name]).itemsize) + 8 * len(self.cells)
+            widest = max(widest, stored / max(len(self.cells), 1))
+        static = self._static_bytes()
+        tables = int(self.cells.memory_usage(deep=True).sum()) + 20 * len(self.main.pairs)
+        memory = _PROGRAM + static + 3 * tables + int(widest * chunk * _CHUNK_VALUE)
+        side = sum(10 * len(fold.pairs) + len(self.cells) for fold in self.folds)
+        return {"nonzeros": nonzeros, "disk_bytes": disk + static + side, "memory_bytes": memory}
+
+    def _static_bytes(self) -> int:
+        layout = self.layout
+        frames = sum(int(frame.memory_usage(deep=True).sum()) for frame in (layout.genes, layout.peaks))
+        edges = 0 if layout.edges is None else layout.edges.peak.nbytes + layout.edges.distance.nbytes
+        return frames + edges + (0 if layout.sequences is None else layout.sequences.nbytes)
+
+
+def plan_build(inputs: BuildInputs, options: BuildOptions, *, scratch: Path | None = None) -> Plan:
+    """Read what is small, check everything, and decide what a build will make.
+
+    Parameters
+    ----------
+    inputs
+        Files.
+    options
+        Choices.
+    scratch
+        Folder for matrices that must be transposed first; the system's when None.
+
+    Raises
+    ------
+    InputError
+        Anything wrong with the input.
+    """
+    if options.discovery and inputs.like is None:
+        raise InputError(
+            "--discovery is for a model that is trained already: name the dataset it was trained on with --like."
+        )
+    preset = None if options.preset is None else preset_named(options.preset)
+    given = {} if preset is None else {"feature_names": preset.feature_names, "renamed": preset.renamed}
+    experiment = read(inputs.experiment, layer=options.layer, scratch=scratch, **given)  # type: ignore[arg-type]
+    notes = list(experiment.report)
+    genome = experiment.genome or (None if preset is None else preset.genome)
+    if preset is not None:
+        _check_preset(experiment, preset.genome)
+        notes.append(preset.size_note(*_found(experiment)))
+        options = options.filled_from(preset, experiment.obs.columns)
+    if inputs.like is None:
+        layout = lay_out(experiment, inputs.genome, build=genome, options=options, notes=notes)
+    else:
+        layout = lay_out_like(
+            experiment, inputs.like, inputs.genome, build=genome, options=options, notes=notes
+        )
+    cells, kept = cell_table(
+        experiment,
+        labels=options.labels,
+        donor=options.donor,
+        batch=options.batch,
+        labels_file=inputs.labels_file,
+        unlabelled=options.unlabelled,
+        cell_types=options.cell_types,
+        notes=notes,
+    )
+    rows: dict[Name, NDArray[np.int64]] = {
+        name: experiment.rows[name][kept] for name in experiment.modalities
+    }
+    main, folds = _divide(cells, options, paired=len(rows) == len(MODALITIES), notes=notes)
+    return Plan(experiment, layout, genome, cells, rows, main, folds, options, notes)
+
+
+def _divide(
+    cells: pd.DataFrame, options: BuildOptions, *, paired: bool, notes: list[str]
+) -> tuple[Division, list[Division]]:
+    """Split the cells first, then pair them inside each split."""
+    labels = cells["cell_type"]
+    donor = None if options.donor is None else cells["donor"]
+    if options.discovery:
+        split = np.full(len(cells), SPLITS[-1], dtype=object)
+        notes.append(f"discovery: all {len(cells):,} cells are test cells, in positive pairs only")
+        return Division(split, _pairs(split, labels, options, paired=paired)), []
+    split, report = split_cells(labels, donor=donor, test_donors=options.test_donors, seed=options.seed)
+    notes.extend(report)
+    folds = []
+    if options.folds:
+        for k, (own, told) in enumerate(
+            fold_splits(labels, donor=donor, folds=options.folds, seed=options.seed)
+        ):
+            notes.extend(f"fold {k}: {line}" for line in told)
+            folds.append(Division(own, _pairs(own, labels, options, paired=paired)))
+    return Division(split, _pairs(split, labels, options, paired=paired)), folds
+
+
+def _pairs(
+    split: NDArray[np.object_], labels: pd.Series[str], options: BuildOptions, *, paired: bool
+) -> pd.DataFrame:
+    if not paired:
+        return no_pairs()
+    ratio = 0.0 if options.discovery else options.ratio
+    return make_pairs(split, labels, negatives=options.negatives, ratio=ratio, seed=options.seed)
+
+
+def _found(experiment: Experiment) -> tuple[int, int, int]:
+    sizes = {name: len(modality.var) for name, modality in experiment.modalities.items()}
+    return len(experiment.barcodes), sizes.get("rna", 0), sizes.get("atac", 0)
+
+
+def _check_preset(experiment: Experiment, build: str) -> None:
+    found = experiment.genome
+    if found is not None and build_name(found) != build_name(build):
+        raise InputError(
+            f"the preset is on {build}, but the files say {found} (uns['genome']). Choose another --preset, or none."
+        )
