@@ -125,7 +125,7 @@ def _check_columns(
 def _filled(experiment: Experiment, notes: list[str]) -> NDArray[np.int64]:
     """Rows of the cells that have counts in every modality there is."""
     empty = {
-        name.upper(): modality.nonzeros(experiment.rows[name]) == 0
+        name.upper(): modality.empty(experiment.rows[name])
         for name, modality in experiment.modalities.items()
     }
     drop = np.any(list(empty.values()), axis=0)

@@ -18,7 +18,7 @@ from .storage import Storage
 
 Name = Literal["rna", "atac"]
 
-_COUNTED: Final = 512  # cells whose non-zeros are counted at a time
+_LOOKED: Final = 512  # cells looked at for counts at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +91,8 @@ class Modality:
             for first in range(0, len(rows), size):
                 yield self._counts(read(rows[first : first + size]), rank)
 
-    def nonzeros(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the number of non-zero counts of each wanted cell, in one streaming pass.
+    def empty(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which cells have no count, stored zeros left out, in one streaming pass without checks.
 
         Parameters
         ----------
@@ -101,17 +101,25 @@ class Modality:
 
         Returns
         -------
-        int64 array, shape (rows,)
+        bool array, shape (rows,)
 
         Raises
         ------
         InputError
-            As `chunks`.
+            On damaged storage.
         """
         unique, inverse = np.unique(np.asarray(rows, dtype=np.int64), return_inverse=True)
-        chunks = self.chunks(unique, size=_COUNTED)
-        numbers = [np.zeros(0, np.int64), *(np.diff(chunk.indptr) for chunk in chunks)]
-        return np.concatenate(numbers).astype(np.int64)[inverse]
+        rank, found = self._rank(), np.zeros(len(unique), dtype=bool)
+        with self.storage.opened() as read:
+            for first in range(0, len(unique), _LOOKED):
+                chunk = read(unique[first : first + _LOOKED])
+                self._check_columns(chunk.indices)
+                counted = chunk.data != 0
+                if rank is not None:
+                    counted &= rank[chunk.indices] >= 0
+                before = np.concatenate([[0], np.cumsum(counted)])[chunk.indptr]
+                found[first : first + _LOOKED] = np.diff(before) > 0
+        return ~found[inverse]
 
     def check_sample(self, rng: np.random.Generator) -> None:
         """Refuse a matrix whose values are no counts, seen on a random part of it.

@@ -75,18 +75,19 @@ def test_every_storage_streams_the_same_counts(tmp_path, data):
                 assert (chunk.toarray() == expected[rows[i * size : (i + 1) * size]]).all(), storage
                 assert chunk.data.dtype == chunk.indices.dtype == np.int32
                 assert chunk.has_canonical_format and (chunk.data > 0).all()
-            assert (modality.nonzeros(rows) == (expected[rows] > 0).sum(axis=1)).all()
+            assert (modality.empty(rows) == (expected[rows] == 0).all(axis=1)).all()
             assert modality.stored >= (matrix > 0).sum()
 
 
-def test_nonzeros_leaves_out_stored_zeros_and_counts_split_entries_once(tmp_path):
-    data = ad.AnnData(sparse.csr_matrix((2, 8), dtype=np.uint8))
+def test_stored_zeros_are_no_counts_and_split_entries_add_up(tmp_path):
+    data = ad.AnnData(sparse.csr_matrix((3, 8), dtype=np.uint8))
     # The first cell holds feature 3 twice, feature 1, and a zero at 5; the sum exceeds the stored type.
-    data.X = sparse.csr_matrix((np.array([200, 200, 2, 0], np.uint8), [3, 3, 1, 5], [0, 4, 4]), shape=(2, 8))
+    values, columns = np.array([200, 200, 2, 0, 0], np.uint8), [3, 3, 1, 5, 2]
+    data.X = sparse.csr_matrix((values, columns, [0, 4, 4, 5]), shape=(3, 8))
     data.var_names = [f"g{i}" for i in range(8)]
     data.write_h5ad(tmp_path / "rna.h5ad")
     rna = read([tmp_path / "rna.h5ad"]).modalities["rna"]
-    assert rna.nonzeros(np.array([1, 0, 0])).tolist() == [0, 2, 2]
+    assert rna.empty(np.array([1, 0, 0, 2])).tolist() == [True, False, False, True]
     assert next(rna.chunks(np.array([0]))).data.tolist() == [2, 400]
 
 
@@ -129,7 +130,7 @@ def test_the_transposed_matrix_is_made_once_in_scratch_and_goes_with_the_experim
     assert list(scratch.iterdir()) == []
     for modality in experiment.modalities.values():
         list(modality.chunks(np.arange(20), size=3))
-        modality.nonzeros(np.arange(4))
+        modality.empty(np.arange(4))
     (folder,) = scratch.iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["data", "indices", "indptr"]
     assert (folder / "data").stat().st_size == modality.stored  # one byte a count
