@@ -6,10 +6,7 @@ differ and densities stay real. They are written in pieces as an h5ad pair, and 
 default window prior. The same is done at a quarter and a half of the cells: memory must not grow,
 and time should grow linearly. ``--scale`` builds 10,000, 30,000 and 100,000 cells and reads nothing back.
 
-A million cells take ten times the time and disk of 100,000 and the same memory, but for about 300 bytes a
-cell of tables. Give them as one h5ad a modality (CSR; CSC and mtx are transposed on disk first, which
-needs as much room again), build on a local disk, and train with several loader workers: batches
-read only the pages of their cells.
+docs/building.md says how to go on to a million.
 
 bytes_per_nonzero
     bytes of the stored matrices (indptr, indices, values) for each stored non-zero

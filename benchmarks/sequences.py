@@ -29,8 +29,8 @@ import pyfaidx
 from measure import PeakMemory, Waiting, Worker, alternate, serve
 from numpy.typing import NDArray
 
-from scweave.generators.dna import PeakDna
 from scweave.generators.genome import Genome
+from scweave.generators.genomes.dna import PeakDna
 from scweave.graphs.schema import BASES
 
 _LENGTHS = (

@@ -19,8 +19,8 @@ from ..graphs.schema import ATAC, FITTED, RNA, SPLITS
 from ..graphs.store import Store, StoreWriter, checksum
 from ..graphs.whole import versions
 from .attributes import highly_variable
-from .counts import Modality, Name
 from .features import GenomeFiles
+from .files.counts import Modality, Name
 from .options import BuildOptions
 from .plan import BuildInputs, Plan, plan_build
 

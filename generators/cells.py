@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..graphs.errors import InputError
-from .annotations import read_annotations
+from .files.annotations import read_annotations
 from .read import Experiment
 
 _MISSING: Final = frozenset({"", "nan", "NaN", "NA", "None", "<NA>"})

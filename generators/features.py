@@ -10,13 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..graphs.errors import InputError
-from .chromosomes import check_build, is_scaffold
-from .dna import few
 from .genome import Genome, harmonise
+from .genomes.chromosomes import check_build, is_scaffold
+from .genomes.dna import few
+from .genomes.peak_fasta import is_peak_fasta
+from .genomes.peak_names import peak_table
 from .given import place_genes
 from .options import BuildOptions
-from .peak_fasta import is_peak_fasta
-from .peak_names import peak_table
 from .read import Experiment
 
 _PEAK_COLUMNS = {"peak": object, "chrom": object, "start": np.int64, "end": np.int64}

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from ..graphs.bases import Anchor
 from ..graphs.errors import InputError
 from ..graphs.schema import SEQUENCE_LENGTH
-from .chromosomes import harmonise, known_build
-from .dna import PeakDna, read_peak_dna
-from .fasta import read_lengths
-from .gtf import no_genes, read_genes, strip_version
+from .genomes.chromosomes import harmonise, known_build
+from .genomes.dna import PeakDna, read_peak_dna
+from .genomes.fasta import read_lengths
+from .genomes.gtf import no_genes, read_genes, strip_version
+from .genomes.placement import Placement, place_genes
 from .messages import few
-from .placement import Placement, place_genes
 
 __all__ = ["Genome", "Placement", "harmonise", "strip_version"]
 

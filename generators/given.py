@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ..graphs.bases import Anchor, encode
 from ..graphs.errors import InputError
-from .columns import CHROM_COLUMNS, POSITION_COLUMNS, positions, texts, unknown
-from .dna import few
 from .genome import Genome, harmonise
+from .genomes.columns import CHROM_COLUMNS, POSITION_COLUMNS, positions, texts, unknown
+from .genomes.dna import few
 
 _PLACE: Final = ("chrom", "strand", "start", "end", "tss")
 _STRANDS: Final = {"+": "+", "1": "+", "+1": "+", "-": "-", "-1": "-"}

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ..graphs.collate import CisEdges
 from ..graphs.store import StoreWriter
-from .counts import Name
 from .features import Features, GenomeFiles, place_features
+from .files.counts import Name
 from .genome import harmonise
 from .given import fitted_attributes
 from .options import BuildOptions

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from ..graphs.collate import CisEdges
 from ..graphs.errors import InputError
-from .dna import few
 from .edges import edges_between
 from .genome import harmonise
-from .intervals import overlaps
+from .genomes.dna import few
+from .genomes.intervals import overlaps
 
 _COLUMNS: Final = ("chrom1", "start1", "end1", "chrom2", "start2", "end2")
 _POSITIONS: Final = ["start1", "end1", "start2", "end2"]

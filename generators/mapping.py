@@ -10,10 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..graphs.errors import InputError
-from .columns import unknown
-from .dna import few
 from .genome import harmonise, strip_version
-from .intervals import overlaps
+from .genomes.columns import unknown
+from .genomes.dna import few
+from .genomes.intervals import overlaps
 
 
 @dataclass(frozen=True, eq=False)

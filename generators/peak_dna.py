@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .dna import PeakDna, gc_content
 from .features import Features
 from .genome import harmonise
+from .genomes.dna import PeakDna, gc_content
+from .genomes.peak_fasta import read_peak_fasta
 from .given import given_sequences
 from .options import BuildOptions
-from .peak_fasta import read_peak_fasta
 from .read import Experiment
 
 

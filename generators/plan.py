@@ -14,9 +14,9 @@ from ..graphs.csr import smallest_unsigned
 from ..graphs.errors import InputError
 from ..graphs.schema import MODALITIES, SPLITS
 from .cells import cell_table
-from .chromosomes import build_name
-from .counts import Name
 from .features import GenomeFiles
+from .files.counts import Name
+from .genomes.chromosomes import build_name
 from .layout import Layout, lay_out
 from .options import BuildOptions
 from .pairs import make_pairs, no_pairs

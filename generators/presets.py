@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from ..graphs.errors import InputError
-from .counts import Name
+from .files.counts import Name
 
 
 @dataclass(frozen=True)

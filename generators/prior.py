@@ -11,7 +11,7 @@ import pandas as pd
 from ..graphs.collate import CisEdges
 from ..graphs.errors import InputError
 from .edges import edges_between, union
-from .intervals import overlaps
+from .genomes.intervals import overlaps
 from .loops import loop_edges, read_loops
 
 Around = Literal["tss", "gene-body"]

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from ..graphs.errors import InputError
 from ..graphs.store import MANIFEST
-from .anndata_files import read_h5ad, read_h5mu, without_unused
-from .counts import Modality, Name
-from .damaged import DAMAGED, first_line, listed
-from .parts import Opening, Part
-from .tenx import read_tenx_folder, read_tenx_h5, refuse_old_h5
+from .files.anndata_files import read_h5ad, read_h5mu, without_unused
+from .files.counts import Modality, Name
+from .files.damaged import DAMAGED, first_line, listed
+from .files.parts import Opening, Part
+from .files.tenx import read_tenx_folder, read_tenx_h5, refuse_old_h5
+from .genomes.chromosomes import build_name
 
 __all__ = ["Experiment", "Modality", "read"]
 
-_SAME_GENOME: Final = {"grch38": "hg38", "grch37": "hg19", "grcm38": "mm10", "grcm39": "mm39"}
 _READERS: Final = {
     "h5ad": read_h5ad,
     "h5mu": read_h5mu,
@@ -215,7 +215,7 @@ def _check_gene_names(rna: Modality) -> list[str]:
 
 def _check_genomes(modalities: list[Modality]) -> None:
     known = [modality for modality in modalities if modality.genome is not None]
-    builds = {_SAME_GENOME.get(str(m.genome).lower(), str(m.genome).lower()) for m in known}
+    builds = {build_name(str(m.genome)) for m in known}
     if len(builds) > 1:
         rna, atac = known
         raise InputError(

@@ -12,13 +12,13 @@ from ..graphs.collate import CisEdges
 from ..graphs.errors import InputError
 from ..graphs.schema import FITTED
 from ..graphs.store import Store
-from .chromosomes import build_name
-from .counts import Name
 from .features import GenomeFiles
+from .files.counts import Name
+from .genomes.chromosomes import build_name
+from .genomes.peak_names import peak_table
 from .layout import Layout
 from .mapping import FeatureMap, map_genes, map_peaks
 from .options import DEFAULT_WINDOW, BuildOptions
-from .peak_names import peak_table
 from .read import Experiment
 
 

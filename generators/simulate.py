@@ -24,9 +24,9 @@ from scipy import sparse
 from tqdm.auto import tqdm
 
 from ..graphs.errors import InputError
-from .simulate_cells import Cells, count_blocks
-from .simulate_genome import write_fasta, write_gtf
-from .simulate_world import Simulation, World, make_world, truth_tables, type_names
+from .simulation.cells import Cells, count_blocks
+from .simulation.genome import write_fasta, write_gtf
+from .simulation.world import Simulation, World, make_world, truth_tables, type_names
 
 __all__ = ["SimulatedFiles", "Simulation", "simulate"]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scweave.generators.annotations import read_annotations
+from scweave.generators.files.annotations import read_annotations
 from scweave.graphs.errors import InputError
 
 CELLS = pd.Index(["c0", "c1", "c2"])

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fasta_files import fasta_text, write_bgzip, write_fasta
-from scweave.generators.dna import gc_content
 from scweave.generators.genome import Genome
+from scweave.generators.genomes.dna import gc_content
 from scweave.graphs.bases import decode, encode
 from scweave.graphs.errors import InputError
 
@@ -55,15 +55,15 @@ def test_peaks_equal_slices_of_strings(tmp_path_factory, experiment, length, anc
     dna, peaks = experiment
     path = write_fasta(tmp_path_factory.mktemp("fasta") / "g.fa", **dna)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scweave.generators.dna._SLICE", held)
-        patch.setattr("scweave.generators.dna._NEAR", near)
+        patch.setattr("scweave.generators.genomes.dna._SLICE", held)
+        patch.setattr("scweave.generators.genomes.dna._NEAR", near)
         check(Genome(fasta=path), dna, peaks, length, anchor)
 
 
 @pytest.mark.parametrize("anchor", ["centre", "start"])
 @pytest.mark.parametrize("held", [7, 64, 100_000])
 def test_unsorted_and_nested_peaks_across_slices(tmp_path, monkeypatch, anchor, held):
-    monkeypatch.setattr("scweave.generators.dna._SLICE", held)
+    monkeypatch.setattr("scweave.generators.genomes.dna._SLICE", held)
     rng = np.random.default_rng(0)
     dna = {name: "".join(rng.choice(list("ACGTN"), 3000)) for name in ("chr1", "chr2")}
     start = rng.integers(0, 2900, 300)
@@ -136,7 +136,7 @@ def test_bgzip_without_biopython_says_what_to_install(tmp_path, monkeypatch):
 @pytest.mark.parametrize("block", [1000, 65_280, 65_536])
 def test_bgzip_reads_as_plain_text_does(tmp_path, monkeypatch, block):
     pytest.importorskip("Bio.bgzf", reason="bgzip needs biopython")
-    monkeypatch.setattr("scweave.generators.dna._NEAR", 0)
+    monkeypatch.setattr("scweave.generators.genomes.dna._NEAR", 0)
     rng = np.random.default_rng(0)
     dna = {name: "".join(rng.choice(list("ACGTNacgt"), 90_000)) for name in ("chr1", "chr2")}
     path = write_bgzip(tmp_path / "g.fa.gz", fasta_text(60, **dna), block)

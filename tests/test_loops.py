@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scweave.generators.genome import Genome
+from scweave.generators.genomes.peak_names import peak_table
 from scweave.generators.loops import loop_edges, read_loops
-from scweave.generators.peak_names import peak_table
 from scweave.graphs.errors import InputError
 
 COLUMNS = ["chrom1", "start1", "end1", "chrom2", "start2", "end2"]

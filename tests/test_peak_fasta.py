@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fasta_files import fasta_text, write_bgzip, write_fasta
 from scweave.generators.genome import Genome
-from scweave.generators.peak_fasta import is_peak_fasta, read_peak_fasta
+from scweave.generators.genomes.peak_fasta import is_peak_fasta, read_peak_fasta
 from scweave.graphs.bases import decode
 from scweave.graphs.errors import InputError
 
@@ -64,7 +64,7 @@ def test_whole_peaks_in_any_order_are_those_of_the_genome(tmp_path_factory, case
     peaks = peaks_on(*places)
     place = (peaks["chrom"].to_numpy(object), peaks["start"].to_numpy(), peaks["end"].to_numpy())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scweave.generators.fasta_records._BLOCK", held)
+        patch.setattr("scweave.generators.genomes.fasta_records._BLOCK", held)
         found = read_peak_fasta(path, peaks, length=length, anchor="start", notes=[])
         middle = read_peak_fasta(path, peaks, length=length, anchor="centre", notes=[])
     expected = genome.sequences(*place, length=length, anchor="start")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scweave.generators.peak_names import parse_peak_names, peak_like, peak_table
+from scweave.generators.genomes.peak_names import parse_peak_names, peak_like, peak_table
 from scweave.graphs.errors import InputError
 
 CHROMOSOMES = st.sampled_from(

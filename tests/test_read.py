@@ -91,8 +91,8 @@ def test_chunks_give_the_rows_wanted_in_any_storage(tmp_path, storage, rows, siz
 
 
 def test_far_rows_are_read_in_runs(pair, monkeypatch):
-    monkeypatch.setattr("scweave.generators.storage._GAP", 3)
-    monkeypatch.setattr("scweave.generators.storage._DENSE", 3 * N_PEAKS)
+    monkeypatch.setattr("scweave.generators.files.storage._GAP", 3)
+    monkeypatch.setattr("scweave.generators.files.storage._DENSE", 3 * N_PEAKS)
     for storage in (sparse.csr_matrix, np.asarray):
         experiment = read(pair(change_atac=lambda _, s=storage: modality(PEAKS, seed=1, as_matrix=s)))
         rows = np.array([29, 0, 15, 16, 2, 2])
@@ -268,7 +268,7 @@ def test_what_is_no_count_is_measured(pair, values, told):
 
 
 def test_bad_cells_outside_the_sample_are_found_while_streaming(pair, monkeypatch):
-    monkeypatch.setattr("scweave.generators.storage._SAMPLE", 2)
+    monkeypatch.setattr("scweave.generators.files.storage._SAMPLE", 2)
     experiment = read(pair(with_values([0.5])))
     with pytest.raises(InputError, match=r"values of X in rna\.h5ad are not counts"):
         list(experiment.modalities["rna"].chunks(experiment.rows["rna"], size=4))

@@ -13,10 +13,10 @@ from gtfparse import read_gtf
 from pyfaidx import Fasta
 
 from scweave.generators.simulate import SimulatedFiles, Simulation, simulate
-from scweave.generators.simulate_cells import count_blocks, open_chance, rare_codes, type_sizes
-from scweave.generators.simulate_factors import UBIQUITOUS, make_programs
-from scweave.generators.simulate_links import WINDOW
-from scweave.generators.simulate_world import World, make_world
+from scweave.generators.simulation.cells import count_blocks, open_chance, rare_codes, type_sizes
+from scweave.generators.simulation.factors import UBIQUITOUS, make_programs
+from scweave.generators.simulation.links import WINDOW
+from scweave.generators.simulation.world import World, make_world
 from scweave.graphs.errors import InputError
 
 SMALL = {"cells": 300, "genes": 60, "peaks": 600}

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from scweave.generators import transposed
+from scweave.generators.files import transposed
 from scweave.generators.read import read
 from scweave.graphs.errors import InputError
 from tenx_files import random_counts, write_h5, write_mtx
@@ -47,10 +47,10 @@ def write(folder, matrix, storage, n_genes):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Make small matrices span many blocks and buckets."""
-    monkeypatch.setattr("scweave.generators.csc.BLOCK", 37)
-    monkeypatch.setattr("scweave.generators.transposed._BUCKET", 50)
-    monkeypatch.setattr("scweave.generators.mtx._BYTES", 64)
-    monkeypatch.setattr("scweave.generators.storage._GAP", 3)
+    monkeypatch.setattr("scweave.generators.files.csc.BLOCK", 37)
+    monkeypatch.setattr("scweave.generators.files.transposed._BUCKET", 50)
+    monkeypatch.setattr("scweave.generators.files.mtx._BYTES", 64)
+    monkeypatch.setattr("scweave.generators.files.storage._GAP", 3)
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -93,10 +93,10 @@ def test_stored_zeros_are_no_counts_and_split_entries_add_up(tmp_path):
 
 @pytest.mark.parametrize("storage", FORMATS)
 def test_memory_grows_neither_with_cells_nor_with_values(tmp_path, monkeypatch, storage):
-    monkeypatch.setattr("scweave.generators.csc.BLOCK", 2**13)
-    monkeypatch.setattr("scweave.generators.transposed._BUCKET", 2**13)
-    monkeypatch.setattr("scweave.generators.mtx._BYTES", 2**12)
-    monkeypatch.setattr("scweave.generators.storage._DENSE", 2**14)
+    monkeypatch.setattr("scweave.generators.files.csc.BLOCK", 2**13)
+    monkeypatch.setattr("scweave.generators.files.transposed._BUCKET", 2**13)
+    monkeypatch.setattr("scweave.generators.files.mtx._BYTES", 2**12)
+    monkeypatch.setattr("scweave.generators.files.storage._DENSE", 2**14)
 
     def peak_bytes(n_cells):
         matrix = (np.random.default_rng(0).random((n_cells, 200)) < 0.3).astype(np.int64)
@@ -181,8 +181,8 @@ def test_log_normalised_values_are_refused_before_anything_is_transposed(tmp_pat
 
 
 def test_a_fraction_outside_the_sample_of_a_csc_is_found_while_it_streams(tmp_path, monkeypatch):
-    monkeypatch.setattr("scweave.generators.csc._PIECES", 1)
-    monkeypatch.setattr("scweave.generators.csc._PIECE", 1)
+    monkeypatch.setattr("scweave.generators.files.csc._PIECES", 1)
+    monkeypatch.setattr("scweave.generators.files.csc._PIECE", 1)
     matrix = random_counts(30, 20).astype(float)
     matrix[29, 0] = 0.5
     rna = read([write(tmp_path, matrix, "csc", 10)]).modalities["rna"]

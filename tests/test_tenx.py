@@ -138,8 +138,8 @@ def test_a_layer_of_a_10x_file_is_refused_unless_for_the_other_file(h5):
 def test_entries_of_an_mtx_may_come_in_any_order(mtx, seed, field, separator, zipped, block):
     order = np.random.default_rng(seed).permutation(np.count_nonzero(COUNTS))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scweave.generators.mtx._BYTES", block)
-        patch.setattr("scweave.generators.transposed._BUCKET", block)
+        patch.setattr("scweave.generators.files.mtx._BYTES", block)
+        patch.setattr("scweave.generators.files.transposed._BUCKET", block)
         path = mtx(order=order, field=field, separator=separator)
         if not zipped:
             unzip(path)

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..graphs.bases import Anchor, N, check_window, window_offset, windows
-from ..graphs.errors import InputError
+from ...graphs.bases import Anchor, N, check_window, window_offset, windows
+from ...graphs.errors import InputError
+from ..messages import few
 from .fasta import Fasta
-from .messages import few
 
 __all__ = ["PeakDna", "few", "gc_content", "read_peak_dna"]
 

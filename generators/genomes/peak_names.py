@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..graphs.errors import InputError
+from ...graphs.errors import InputError
+from ..genome import harmonise
 from .columns import CHROM_COLUMNS, positions, refuse_positions, texts, unknown
 from .dna import few
-from .genome import harmonise
 
 # Only ":" may follow a chromosome name that itself holds ":" (HLA contigs do).
 _PATTERN: Final = (

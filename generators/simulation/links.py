@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..graphs.errors import InputError
-from .simulate_factors import UBIQUITOUS, Programs
-from .simulate_genome import Layout
+from ...graphs.errors import InputError
+from .factors import UBIQUITOUS, Programs
+from .genome import Layout
 
 WINDOW = (1_000, 200_000)  # least and greatest distance of a causal peak from its TSS, bp
 _LINKS_PER_GENE = np.array([0.30, 0.35, 0.20, 0.15])  # share of genes with 1, 2, 3, 4 causal peaks

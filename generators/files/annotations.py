@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from ..graphs.errors import InputError
+from ...graphs.errors import InputError
 
 _UNREADABLE: Final = (OSError, EOFError, UnicodeError, zlib.error, csv.Error)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from anndata.io import read_elem
 
-from ..graphs.errors import InputError
+from ...graphs.errors import InputError
 from .counts import Name
 from .csc import CscSource
 from .damaged import listed, told

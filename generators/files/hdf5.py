@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import h5py
 
-from ..graphs.errors import InputError
+from ...graphs.errors import InputError
 
 _NAMES: Final = {
     4: "szip",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .simulate_genome import Layout
+from .genome import Layout
 
 MOTIF_LENGTHS = (8, 12)
 UBIQUITOUS = 3  # TFs active in every cell type

@@ -12,8 +12,8 @@ from typing import IO, Final, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graphs.bases import encode_bytes
-from ..graphs.errors import InputError
+from ...graphs.bases import encode_bytes
+from ...graphs.errors import InputError
 
 _BLOCK: Final = 2_000_000  # bytes of text parsed at a time
 _HEAD: Final = 1_000_000

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..graphs.errors import InputError
+from ...graphs.errors import InputError
 from .counts import Name
 from .damaged import listed, told
 from .hdf5 import need_filters

@@ -7,11 +7,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pandas as pd
 
-from ..graphs.errors import InputError
-from .simulate_cells import RARE_SHARES, Cells, Rates, make_cells, make_rates, rare_codes, type_sizes
-from .simulate_factors import Motifs, Programs, Sites, make_motifs, make_programs, plant_sites
-from .simulate_genome import Layout, make_layout
-from .simulate_links import Regulation, make_regulation
+from ...graphs.errors import InputError
+from .cells import RARE_SHARES, Cells, Rates, make_cells, make_rates, rare_codes, type_sizes
+from .factors import Motifs, Programs, Sites, make_motifs, make_programs, plant_sites
+from .genome import Layout, make_layout
+from .links import Regulation, make_regulation
 
 _LEAST = {"genes": 10, "types": 2, "seed": 0, "rare_types": 0}  # of the others 1
 _MOST_RARE_TYPES = 20  # a quarter of the cells

@@ -10,8 +10,8 @@ import numpy as np
 import pyfaidx
 from numpy.typing import NDArray
 
-from ..graphs.bases import encode_bytes
-from ..graphs.errors import InputError
+from ...graphs.bases import encode_bytes
+from ...graphs.errors import InputError
 
 
 class Fasta:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ..graphs.errors import InputError
+from ...graphs.errors import InputError
 
 # What h5py, anndata, gzip and pyarrow raise on damaged or foreign content.
 DAMAGED: Final = (

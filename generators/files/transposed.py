@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graphs.errors import InputError
+from ...graphs.errors import InputError
 from .damaged import told
 from .storage import Rows, Sample, read_rows
 

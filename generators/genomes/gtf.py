@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from gtfparse import ParsingError, read_gtf
 
-from ..graphs.errors import InputError
+from ...graphs.errors import InputError
 
 GENE_COLUMNS: Final = ("gene_id", "symbol", "chrom", "start", "end", "tss", "strand", "biotype")
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from ..graphs.errors import InputError
+from ...graphs.errors import InputError
 from .damaged import told
 from .storage import Sample
 from .transposed import Block

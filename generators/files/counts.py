@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ..graphs.errors import InputError
+from ...graphs.errors import InputError
 from .damaged import listed, told
 from .storage import Storage
 

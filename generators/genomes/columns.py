@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..graphs.errors import InputError
+from ...graphs.errors import InputError
 from .dna import few
 
 CHROM_COLUMNS: Final = ("chrom", "chr", "seqnames")

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..graphs.errors import InputError
+from ...graphs.errors import InputError
+from ..genomes.peak_names import peak_like
 from .counts import Modality, Name
-from .peak_names import peak_like
 from .storage import Storage
 
 KINDS: Final[dict[Name, frozenset[str]]] = {

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..graphs.errors import InputError
-from .messages import few
+from ...graphs.errors import InputError
+from ..messages import few
 
 _PRIMARY: Final = (
     r"(?:[0-9]{1,2}[ABLR]?|LG[0-9]{1,2}|(?:group)?[IVX]+|[WYZ]|[XY][LR]|M|MT|mito|MtDNA|C|Pt"

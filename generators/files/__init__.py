@@ -1,0 +1,1 @@
+"""How matrices, tables and labels lie in files."""

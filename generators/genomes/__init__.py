@@ -1,0 +1,1 @@
+"""Chromosomes, genes, DNA and peaks by place."""
