@@ -244,7 +244,7 @@ def build(
         "like": like,
     }
     if dry_run:
-        report = preview(inputs, out, options=options, **files)
+        report = preview(inputs, out, options=options, progress=not quiet, **files)
     else:
         report = make(inputs, out, options=options, progress=not quiet, **files)
     _tell(

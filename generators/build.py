@@ -110,14 +110,14 @@ def build(
     options = options or BuildOptions()
     given = BuildInputs([Path(path) for path in inputs], GenomeFiles(gtf, fasta, loops), labels_file, like)
     with StoreWriter(Path(out)) as writer:
-        plan = plan_build(given, options, scratch=writer.scratch)
+        plan = plan_build(given, options, scratch=writer.scratch, progress=progress)
         plan.layout.write(writer)
         rna, atac = (_stream(writer, plan, name, progress) for name in get_args(Name))
         cells = _finish_cells(plan, rna, atac)
         writer.table("cells", cells)
         writer.table("genes", pd.concat([plan.layout.genes, _fitted(plan, rna, plan.main.split)], axis=1))
         writer.table("pairs", plan.main.pairs)
-        _write_folds(writer, plan, rna)
+        _write_folds(writer, plan, rna, progress)
         writer.config(
             {"arguments": _arguments(given, out, options), "seed": options.seed, "versions": versions()}
         )
@@ -135,10 +135,11 @@ def preview(
     labels_file: Path | None = None,
     like: Path | None = None,
     options: BuildOptions | None = None,
+    progress: bool = True,
 ) -> BuildReport:
     """Tell what `build` would make and what it would cost; all checks are made but those of every count."""
     given = BuildInputs([Path(path) for path in inputs], GenomeFiles(gtf, fasta, loops), labels_file, like)
-    plan = plan_build(given, options or BuildOptions())
+    plan = plan_build(given, options or BuildOptions(), progress=progress)
     return BuildReport(Path(out), plan.sizes, plan.notes, plan.cost(_CHUNK))
 
 
@@ -195,8 +196,8 @@ def _finish_cells(plan: Plan, rna: CsrRows, atac: CsrRows) -> pd.DataFrame:
     return cells
 
 
-def _write_folds(writer: StoreWriter, plan: Plan, rna: CsrRows) -> None:
-    for k, fold in enumerate(plan.folds):
+def _write_folds(writer: StoreWriter, plan: Plan, rna: CsrRows, progress: bool) -> None:
+    for k, fold in enumerate(tqdm(plan.folds, desc="folds", disable=not (progress and plan.folds))):
         writer.fold_table(k, "cells", pd.DataFrame({"split": fold.split}))
         writer.fold_table(k, "genes", _fitted(plan, rna, fold.split))
         writer.fold_table(k, "pairs", fold.pairs)

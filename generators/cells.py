@@ -27,6 +27,7 @@ def cell_table(
     unlabelled: Sequence[str] = (),
     cell_types: Sequence[str] = (),
     notes: list[str],
+    progress: bool = False,
 ) -> tuple[pd.DataFrame, NDArray[np.int64]]:
     """Choose the cells and read their types, donors and batches.
 
@@ -45,6 +46,8 @@ def cell_table(
         Keep cells of these types only; all cells when empty.
     notes
         What was dropped, is missing or was turned into names is appended, a line each.
+    progress
+        Show a bar while empty cells are looked for.
 
     Returns
     -------
@@ -65,7 +68,7 @@ def cell_table(
     for option, given in (("--cell-types", cell_types), ("--unlabelled", unlabelled)):
         if given and labels is None:
             raise InputError(f"{option} {','.join(given)} needs labels. Pass --labels or --labels-file.")
-    kept = _filled(experiment, notes)
+    kept = _filled(experiment, notes, progress)
     cell_type = _names(table.iloc[kept], labels, "--labels", notes, unlabelled)
     chosen = _chosen(cell_type, cell_types, notes)
     kept = kept[chosen]
@@ -122,10 +125,10 @@ def _check_columns(
         )
 
 
-def _filled(experiment: Experiment, notes: list[str]) -> NDArray[np.int64]:
+def _filled(experiment: Experiment, notes: list[str], progress: bool) -> NDArray[np.int64]:
     """Rows of the cells that have counts in every modality there is."""
     empty = {
-        name.upper(): modality.empty(experiment.rows[name])
+        name.upper(): modality.empty(experiment.rows[name], progress=progress)
         for name, modality in experiment.modalities.items()
     }
     drop = np.any(list(empty.values()), axis=0)

@@ -146,7 +146,9 @@ class Plan:
         return frames + edges + (0 if layout.sequences is None else layout.sequences.nbytes)
 
 
-def plan_build(inputs: BuildInputs, options: BuildOptions, *, scratch: Path | None = None) -> Plan:
+def plan_build(
+    inputs: BuildInputs, options: BuildOptions, *, scratch: Path | None = None, progress: bool = False
+) -> Plan:
     """Read what is small, check everything, and decide what a build will make.
 
     Parameters
@@ -157,6 +159,8 @@ def plan_build(inputs: BuildInputs, options: BuildOptions, *, scratch: Path | No
         Choices.
     scratch
         Folder for matrices that must be transposed first; the system's when None.
+    progress
+        Show bars over what takes long.
 
     Raises
     ------
@@ -169,7 +173,7 @@ def plan_build(inputs: BuildInputs, options: BuildOptions, *, scratch: Path | No
         )
     preset = None if options.preset is None else preset_named(options.preset)
     given = {} if preset is None else {"feature_names": preset.feature_names, "renamed": preset.renamed}
-    experiment = read(inputs.experiment, layer=options.layer, scratch=scratch, **given)  # type: ignore[arg-type]
+    experiment = read(inputs.experiment, layer=options.layer, scratch=scratch, progress=progress, **given)  # type: ignore[arg-type]
     notes = list(experiment.report)
     genome = experiment.genome or (None if preset is None else preset.genome)
     if preset is not None:
@@ -191,6 +195,7 @@ def plan_build(inputs: BuildInputs, options: BuildOptions, *, scratch: Path | No
         unlabelled=options.unlabelled,
         cell_types=options.cell_types,
         notes=notes,
+        progress=progress,
     )
     rows: dict[Name, NDArray[np.int64]] = {
         name: experiment.rows[name][kept] for name in experiment.modalities

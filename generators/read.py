@@ -71,6 +71,7 @@ def read(
     feature_names: Mapping[Name, str] | None = None,
     renamed: Mapping[str, str] | None = None,
     scratch: Path | None = None,
+    progress: bool = False,
 ) -> Experiment:
     """Read an experiment and refuse what is not one.
 
@@ -92,6 +93,8 @@ def read(
         New names of columns of ``var``, used where the old one is there and the new one is not.
     scratch
         Folder for temporary files of matrices that must be transposed; the system's when None.
+    progress
+        Show a bar while a matrix is transposed.
 
     Returns
     -------
@@ -105,7 +108,7 @@ def read(
     """
     if not inputs:
         raise InputError(f"input is nothing. {_PASS}")
-    opening = Opening(layer, feature_names or {}, renamed or {}, scratch)
+    opening = Opening(layer, feature_names or {}, renamed or {}, scratch, progress)
     paths = [Path(path) for path in inputs]
     kinds = [_kind(path) for path in paths]
     parts = [part for path, kind in zip(paths, kinds, strict=True) for part in _READERS[kind](path, opening)]

@@ -15,7 +15,7 @@ from scweave.graphs.errors import InputError
 
 def modality(counts):
     counts = np.asarray(counts)
-    return SimpleNamespace(empty=lambda rows: counts[rows] == 0)
+    return SimpleNamespace(empty=lambda rows, progress=False: counts[rows] == 0)
 
 
 def experiment(n=6, obs=None, **counts):

@@ -259,3 +259,13 @@ def test_a_filter_that_no_package_has_is_told(tmp_path, monkeypatch):
         InputError, match=r"lz4 \(HDF5 filter 32004\), which neither h5py nor hdf5plugin reads"
     ):
         read([path])
+
+
+def test_long_work_shows_a_bar_when_asked(tmp_path, capsys):
+    path = write(tmp_path, random_counts(20, 30), "csc", 10)
+    for progress in (False, True):
+        modality = read([path], progress=progress).modalities["atac"]
+        modality.empty(np.arange(20), progress=progress)
+        shown = capsys.readouterr().err
+        assert ("transposing csc.h5ad: 100%" in shown) == progress
+        assert ("atac: looking for empty cells: 100%" in shown) == progress

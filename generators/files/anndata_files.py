@@ -76,7 +76,7 @@ def _whole(file: Any, path: Path, prefix: str, opening: Opening) -> Part:
     root = file[prefix] if prefix else file
     layers = tuple(root.get("layers", {}))
     obs, var = read_table(root, "obs", path), rename(read_table(root, "var", path), path, opening)
-    open_place = cache(partial(_open_matrix, path, (len(obs), len(var)), opening.scratch))
+    open_place = cache(partial(_open_matrix, path, (len(obs), len(var)), opening))
 
     def storage(name: Name) -> Storage:
         return open_place(prefix + _choose(path, name, opening.layer, layers))
@@ -113,7 +113,7 @@ def _choose(path: Path, name: Name, layer: str | None, layers: tuple[str, ...]) 
     return f"layers/{layer}"
 
 
-def _open_matrix(path: Path, shape: tuple[int, int], scratch: Path | None, place: str) -> Storage:
+def _open_matrix(path: Path, shape: tuple[int, int], opening: Opening, place: str) -> Storage:
     """Describe a matrix; refuse one that is absent, of unknown storage, or of another shape than its tables."""
     with told(path, place), h5py.File(path, "r") as file:
         if place not in file:
@@ -138,7 +138,7 @@ def _open_matrix(path: Path, shape: tuple[int, int], scratch: Path | None, place
             )
         stored = int(node.size if encoding == "array" else len(node["data"]))
     if encoding == "csc_matrix":
-        return Transposed(CscSource(path, place, shape, stored), scratch)
+        return Transposed(CscSource(path, place, shape, stored), opening.scratch, progress=opening.progress)
     return RowStorage(path, place, shape, stored)
 
 

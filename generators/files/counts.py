@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
+from tqdm.auto import tqdm
 
 from ...graphs.errors import InputError
 from .damaged import listed, told
@@ -91,13 +92,15 @@ class Modality:
             for first in range(0, len(rows), size):
                 yield self._counts(read(rows[first : first + size]), rank)
 
-    def empty(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def empty(self, rows: NDArray[np.int64], *, progress: bool = False) -> NDArray[np.bool_]:
         """Tell which cells have no count, stored zeros left out, in one streaming pass without checks.
 
         Parameters
         ----------
         rows
             int64, rows of the file in the order wanted.
+        progress
+            Show a bar.
 
         Returns
         -------
@@ -111,7 +114,8 @@ class Modality:
         unique, inverse = np.unique(np.asarray(rows, dtype=np.int64), return_inverse=True)
         rank, found = self._rank(), np.zeros(len(unique), dtype=bool)
         with self.storage.opened() as read:
-            for first in range(0, len(unique), _LOOKED):
+            blocks = range(0, len(unique), _LOOKED)
+            for first in tqdm(blocks, desc=f"{self.name}: looking for empty cells", disable=not progress):
                 chunk = read(unique[first : first + _LOOKED])
                 self._check_columns(chunk.indices)
                 counted = chunk.data != 0

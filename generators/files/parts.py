@@ -28,7 +28,7 @@ class Opening:
 
     Attributes
     ----------
-    layer, feature_names, renamed, scratch
+    layer, feature_names, renamed, scratch, progress
         As `read` has them.
     report
         What was dropped, ignored or taken from elsewhere, a line each.
@@ -38,6 +38,7 @@ class Opening:
     feature_names: Mapping[Name, str] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
     scratch: Path | None = None
+    progress: bool = False
     report: list[str] = field(default_factory=list)
 
 

@@ -86,7 +86,9 @@ def read_tenx_folder(path: Path, opening: Opening) -> list[Part]:
     _check_shape(path, matrix, source.shape, (len(barcodes), len(features)), cell_file, feature_file)
     if source.pattern:
         opening.report.append(f"{matrix} in {path.name} holds no values: each entry is read as a count of 1")
-    return _parts(path, features, barcodes, Transposed(source, opening.scratch), opening)
+    return _parts(
+        path, features, barcodes, Transposed(source, opening.scratch, progress=opening.progress), opening
+    )
 
 
 def refuse_old_h5(path: Path, groups: list[str]) -> None:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from ...graphs.errors import InputError
 from .damaged import told
@@ -72,12 +73,14 @@ class Transposed:
         The stored values.
     scratch
         Folder for the temporary folder; the system's when None.
+    progress
+        Show a bar over the two passes.
     """
 
-    def __init__(self, source: Source, scratch: Path | None = None) -> None:
+    def __init__(self, source: Source, scratch: Path | None = None, *, progress: bool = False) -> None:
         self.path, self.place = source.path, source.place
         self.shape, self.stored = source.shape, source.stored
-        self._source, self._scratch = source, scratch
+        self._source, self._scratch, self._progress = source, scratch, progress
         self._parts: dict[str, _Column] | None = None
 
     def sample(self, rng: np.random.Generator) -> Iterator[Sample]:
@@ -99,7 +102,9 @@ class Transposed:
         folder = self._folder()
         remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         try:
-            return _transpose(self._source, folder)
+            what = f"transposing {self.path.name}"
+            with tqdm(total=2 * self.stored, desc=what, unit="value", disable=not self._progress) as bar:
+                return _transpose(self._source, folder, bar)
         except BaseException as error:
             remove()
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -171,21 +176,27 @@ class _Spool:
             column.path.unlink(missing_ok=True)
 
 
-def _transpose(source: Source, folder: Path) -> dict[str, _Column]:
+def _transpose(source: Source, folder: Path, bar: tqdm[Any]) -> dict[str, _Column]:
     spool = _Spool(source, folder) if source.costly else None
-    counts, dtype = _count(source, spool.fill() if spool else source.blocks())
+    counts, dtype = _count(source, _watched(spool.fill() if spool else source.blocks(), bar))
     indptr = np.concatenate([[0], np.cumsum(counts)])
     kinds = {"cells": _index_type(source.shape[0]), "indices": _index_type(source.shape[1]), "data": dtype}
     columns = {name: _Column(folder / name, kind) for name, kind in kinds.items()}
     buckets, first = np.unique(indptr[:-1] // _BUCKET, return_index=True)
     edges = indptr[np.append(first, len(indptr) - 1)]
     of_cell = np.repeat(np.arange(len(buckets)), np.diff(np.append(first, len(indptr) - 1)))
-    _deal((spool or source).blocks(), columns, of_cell, edges)
+    _deal(_watched((spool or source).blocks(), bar), columns, of_cell, edges)
     _sort(columns, edges)
     columns["cells"].path.unlink()
     rows = _Column(folder / "indptr", np.dtype(np.int64))
     indptr.astype(np.int64).tofile(rows.path)
     return {"indptr": rows, "indices": columns["indices"], "data": columns["data"]}
+
+
+def _watched(blocks: Iterator[Block], bar: tqdm[Any]) -> Iterator[Block]:
+    for block in blocks:
+        yield block
+        bar.update(len(block[0]))
 
 
 def _index_type(n: int) -> np.dtype[Any]:
