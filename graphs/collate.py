@@ -13,6 +13,7 @@ from torch_geometric.data import Batch, HeteroData
 from .csr import ranges
 from .schema import ACCESSIBILITY, CELL, CIS, DISTANCE, EXPRESSES, EXPRESSION, GENE, ID, OPENS, PEAK
 
+_TABLE = 1 << 23  # bytes
 Int64 = npt.NDArray[np.int64]
 Rows = tuple[Int64, npt.NDArray[np.float32], Int64]  # ids, values, non-zeros of each row
 
@@ -107,19 +108,36 @@ def _add_edges(
 def _cis_between(
     genes: Rows, peaks: Rows, cis: CisEdges, n_peaks: int
 ) -> tuple[Int64, npt.NDArray[np.int32], Int64]:
-    """Restrict the window edges to the genes expressed and peaks open in each graph."""
-    gene_ids, _, n_genes = genes
-    peak_ids, _, n_open = peaks
-    n_graphs = len(n_genes)
+    """Restrict the prior edges to the genes expressed and peaks open in each graph."""
+    block = max(1, _TABLE // max(n_peaks, 1))  # graphs whose table of open peaks stays in the cache
+    ptr = [np.concatenate([[0], np.cumsum(rows[2])]) for rows in (genes, peaks)]
+    parts = []
+    for first in range(0, len(genes[2]), block):
+        bounds = [p[[first, min(first + block, len(p) - 1)]] for p in ptr]
+        some = [
+            (rows[0][start:stop], rows[2][first : first + block])
+            for rows, (start, stop) in zip((genes, peaks), bounds, strict=True)
+        ]
+        peak, gene, where, counts = _cis_of_some(*some[0], *some[1], cis, n_peaks)
+        parts.append((peak + bounds[1][0], gene + bounds[0][0], cis.distance[where], counts))
+    peak, gene, distance, counts = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return np.stack([peak, gene]), distance, counts
+
+
+def _cis_of_some(
+    gene_ids: Int64, n_genes: Int64, peak_ids: Int64, n_open: Int64, cis: CisEdges, n_peaks: int
+) -> tuple[Int64, Int64, Int64, Int64]:
+    """Find peak and gene nodes of the edges of some graphs, where these are stored, and how many a graph has."""
+    base_of_gene, base_of_peak = (np.repeat(np.arange(len(n)) * n_peaks, n) for n in (n_genes, n_open))
+    keys = base_of_peak + peak_ids  # ascending
+    is_open = np.zeros(len(n_genes) * n_peaks, dtype=bool)
+    is_open[keys] = True
     starts = cis.indptr[gene_ids]
     width = cis.indptr[gene_ids + 1] - starts
     where = ranges(starts, width)
-    gene = np.repeat(np.arange(len(gene_ids)), width)
-    graph = np.repeat(np.repeat(np.arange(n_graphs), n_genes), width)
-    open_keys = np.repeat(np.arange(n_graphs), n_open) * n_peaks + peak_ids  # ascending
-    wanted = graph * n_peaks + cis.peak[where]
-    position = np.searchsorted(open_keys, wanted)
-    found = position < len(open_keys)
-    found[found] = open_keys[position[found]] == wanted[found]
-    edges = np.stack([position[found], gene[found]])
-    return edges, cis.distance[where[found]], np.bincount(graph[found], minlength=n_graphs)
+    wanted = np.repeat(base_of_gene, width) + cis.peak[where]
+    kept = np.flatnonzero(is_open[wanted])
+    before = np.searchsorted(kept, np.concatenate([[0], np.cumsum(width)]))
+    gene = np.repeat(np.arange(len(gene_ids)), np.diff(before))
+    counts = np.diff(before[np.concatenate([[0], np.cumsum(n_genes)])])
+    return np.searchsorted(keys, wanted[kept]), gene, where[kept], counts

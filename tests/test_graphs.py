@@ -60,6 +60,27 @@ def test_graph_of_one_cell_holds_its_counts(random_dataset):
     assert torch.equal(data[CIS].distance.long(), signed)
 
 
+@pytest.mark.parametrize("table", [1, 200, 1 << 23])
+def test_cis_edges_of_a_batch_are_those_between_its_nodes(random_dataset, monkeypatch, table):
+    monkeypatch.setattr("scweave.graphs.collate._TABLE", table)  # one, two or all graphs at a time
+    graphs = MultiomeGraphs(random_dataset)
+    indptr, peak, distance = (graphs.store.array(f"cis_{part}") for part in ("indptr", "peak", "distance"))
+    rna, atac = np.array([7, 3, 9, 9, 20]), np.array([7, 3, 8, 9, 3])
+    batch = graphs.batch_of_pairs(rna, atac)
+    found = [data[CIS] for data in batch.to_data_list()]
+    for i, data in enumerate(batch.to_data_list()):
+        genes, peaks = data["gene"].id.tolist(), data["peak"].id.tolist()
+        expected = [
+            (peaks.index(peak[edge]), genes.index(gene), distance[edge])
+            for gene in genes
+            for edge in range(indptr[gene], indptr[gene + 1])
+            if peak[edge] in peaks
+        ]
+        edges = [*found[i].edge_index.tolist(), found[i].distance.tolist()]
+        assert list(zip(*edges, strict=True)) == expected
+    assert sum(len(edges.distance) for edges in found) > 10
+
+
 def test_empty_cell_is_a_graph(random_dataset):
     data = MultiomeGraphs(random_dataset)[3]
     assert data["gene"].num_nodes == data["peak"].num_nodes == 0
