@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..graphs.errors import InputError
 from .genome import Genome, harmonise
-from .genomes.chromosomes import check_build, is_scaffold
+from .genomes.chromosomes import check_build, is_scaffold, one_spelling
 from .genomes.dna import few
 from .genomes.peak_fasta import is_peak_fasta
 from .genomes.peak_names import peak_table
@@ -99,7 +99,7 @@ def place_features(
         check_build(build, genome.lengths, genome.fasta.name)
     genes = _genes(experiment, genome, options, notes)
     given = peaks["chrom"]
-    peaks = peaks.assign(chrom=_spelled(peaks, genome, options, notes))
+    peaks = peaks.assign(chrom=_spelled(peaks, genes, genome, options, notes))
     kept = _keep_scaffolds(genes, peaks, options, notes)
     return Features(genome, files.fasta if own_dna else None, genes, peaks, given, kept)
 
@@ -137,19 +137,28 @@ def _genes(experiment: Experiment, genome: Genome, options: BuildOptions, notes:
 
 def _annotated_genes(genome: Genome, notes: list[str]) -> pd.DataFrame:
     """Genes of the GTF, for an experiment without RNA: named by symbol, or by id where symbols repeat."""
+    if genome.gtf is None:
+        notes.append("ATAC alone, no gene annotation: there are no genes")
     genes = genome.genes.copy()
     repeated = genes["symbol"].duplicated(keep=False)
     genes.insert(0, "gene", genes["symbol"].where(~repeated, genes["gene_id"]).astype(object))
     genes = genes.drop_duplicates("gene", ignore_index=True)
-    notes.append(f"ATAC alone: {len(genes):,} genes of the GTF, without expression")
+    if len(genes):
+        notes.append(f"ATAC alone: {len(genes):,} genes of the GTF, without expression")
     return genes.astype({"start": "Int64", "end": "Int64", "tss": "Int64"})
 
 
 def _spelled(
-    peaks: pd.DataFrame, genome: Genome, options: BuildOptions, notes: list[str]
+    peaks: pd.DataFrame, genes: pd.DataFrame, genome: Genome, options: BuildOptions, notes: list[str]
 ) -> NDArray[np.object_]:
-    """Chromosomes of the peaks as the annotation spells them; refuse another genome's."""
-    spelled = harmonise(list(peaks["chrom"].unique()), genome.chromosomes)
+    """Chromosomes of the peaks as the annotation (or what places the genes) spells them; refuse another genome's."""
+    used, of_genes = list(peaks["chrom"].unique()), list(genes["chrom"].dropna().unique())
+    one_spelling(of_genes)
+    one_spelling(used)
+    if not genome.chromosomes:
+        found = harmonise(used, of_genes)
+        return peaks["chrom"].map({name: found[name] or name for name in used}).to_numpy(object)
+    spelled = harmonise(used, genome.chromosomes)
     notes.extend(genome.check_peaks(peaks, spelled))
     known = peaks["chrom"].map(spelled).notna()
     if genome.chromosomes and len(peaks):
@@ -160,7 +169,7 @@ def _spelled(
                 f" genome: {few(genome.chromosomes)}). Pass the files of the peaks' genome, or lower --min-placed."
             )
         notes.append(f"{known.sum():,} of {len(peaks):,} peaks placed on chromosomes of the genome")
-    return np.array([spelled[name] or name for name in peaks["chrom"]], dtype=object)
+    return peaks["chrom"].map({name: spelled[name] or name for name in used}).to_numpy(object)
 
 
 def _keep_scaffolds(

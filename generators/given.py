@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..graphs.bases import Anchor, encode
+from ..graphs.bases import Anchor, encode, encode_bytes
 from ..graphs.errors import InputError
 from .genome import Genome, harmonise
 from .genomes.columns import CHROM_COLUMNS, POSITION_COLUMNS, positions, texts, unknown
-from .genomes.dna import few
+from .genomes.dna import PeakDna, few, share, tallies
 
 _PLACE: Final = ("chrom", "strand", "start", "end", "tss")
 _STRANDS: Final = {"+": "+", "1": "+", "+1": "+", "-": "-", "-1": "-"}
 _NUMBERS: Final = ("means", "variances", "variances_norm")
 _MARKS: Final = ("highly_variable",)
+_NO_LINE_ENDS: Final = bytes.maketrans(b"\r\n", b"NN")
 _TRUTH: Final = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
@@ -99,9 +100,7 @@ def fitted_attributes(var: pd.DataFrame, *, notes: list[str]) -> pd.DataFrame:
     return taken
 
 
-def given_sequences(
-    var: pd.DataFrame, *, length: int, anchor: Anchor, notes: list[str]
-) -> NDArray[np.uint8] | None:
+def given_dna(var: pd.DataFrame, *, length: int, anchor: Anchor, notes: list[str]) -> PeakDna | None:
     """Take the DNA of peaks from the column ``dna_sequence``.
 
     Parameters
@@ -115,9 +114,9 @@ def given_sequences(
 
     Returns
     -------
-    uint8 array, shape (peaks, length), or None
-        0 A, 1 C, 2 G, 3 T, 4 anything else and where a sequence is missing; None where `var` has no
-        sequence at all.
+    PeakDna or None
+        N where a sequence is missing; GC content of all that is given; None where `var` has no sequence
+        at all.
 
     Raises
     ------
@@ -139,7 +138,15 @@ def given_sequences(
         return None
     sequences = column.where(~missing, "")
     notes.append(_described(sequences[~missing], len(var), length))
-    return encode(sequences.tolist(), length, anchor)
+    return PeakDna(encode(sequences.tolist(), length, anchor), _gc(sequences))
+
+
+def _gc(sequences: pd.Series[str]) -> NDArray[np.float32]:
+    """GC content of whole sequences; a line end inside one is no base, but keeps its place here."""
+    letters = "".join(sequences).encode("latin-1", "replace").translate(_NO_LINE_ENDS)
+    strong, called = tallies(encode_bytes(letters))
+    ends = np.concatenate([[0], np.cumsum(sequences.str.len().to_numpy(np.int64))])
+    return share(np.diff(strong[ends]), np.diff(called[ends]))
 
 
 def _described(sequences: pd.Series[str], n_peaks: int, length: int) -> str:

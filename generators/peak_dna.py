@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 
 from .features import Features
 from .genome import harmonise
-from .genomes.dna import PeakDna, gc_content
+from .genomes.dna import PeakDna
 from .genomes.peak_fasta import read_peak_fasta
-from .given import given_sequences
+from .given import given_dna
 from .options import BuildOptions
 from .read import Experiment
 
@@ -44,12 +44,15 @@ def stored_dna(
     if "atac" not in experiment.modalities:
         return None
     length, anchor = options.sequence_length, options.sequence_from
-    given = given_sequences(experiment.modalities["atac"].var, length=length, anchor=anchor, notes=notes)
+    given = given_dna(experiment.modalities["atac"].var, length=length, anchor=anchor, notes=notes)
     if given is not None:
-        return PeakDna(given[order], gc_content(given[order]))
+        if features.genome.fasta is not None or features.peak_fasta is not None:
+            notes.append("dna_sequence of var wins over the FASTA")
+        return PeakDna(given.sequences[order], given.gc[order])
     if features.peak_fasta is not None:
         named = features.peaks.assign(chrom=features.given)
         dna = read_peak_fasta(features.peak_fasta, named, length=length, anchor=anchor, notes=notes)
+        notes.append(f"DNA of {len(order):,} peaks from {features.peak_fasta.name}, a record each")
         return PeakDna(dna.sequences[order], dna.gc[order])
     genome = features.genome
     if genome.fasta is None:

@@ -16,6 +16,7 @@ from ..graphs.schema import MODALITIES, SPLITS
 from .cells import cell_table
 from .features import GenomeFiles
 from .files.counts import Name
+from .files.tenx import tenx_files
 from .genomes.chromosomes import build_name
 from .layout import Layout, lay_out
 from .options import BuildOptions
@@ -51,10 +52,10 @@ class BuildInputs:
     like: Path | None = None
 
     def files(self) -> list[Path]:
-        """All single files, for their checksums; folders (mtx) by what they hold."""
+        """All single files, for their checksums; of a 10x folder those that are read."""
         given = (*self.experiment, self.genome.gtf, self.genome.fasta, self.genome.loops, self.labels_file)
         paths = [Path(path) for path in given if path is not None]
-        return [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+        return [file for path in paths for file in (tenx_files(path) if path.is_dir() else [path])]
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def prior_edges(
     loops
         BEDPE file whose loops become edges too.
     notes
-        What the loops gave is appended.
+        How many edges there are, and what the loops gave, is appended.
 
     Returns
     -------
@@ -66,6 +66,8 @@ def prior_edges(
         linked = loop_edges(read_loops(loops, notes=notes), genes, peaks, notes=notes)
         edges = union(near, linked, len(genes))
     found = {"edges": len(edges.peak), "loops": len(edges.peak) - len(near.peak)}
+    genes_with = int((np.diff(edges.indptr) > 0).sum())
+    notes.append(f"{len(edges.peak):,} prior edges between peaks and {genes_with:,} of {len(genes):,} genes")
     if reach is None:
         return {"kind": "none" if loops is None else "loops", **found}, edges
     return {"kind": "window", "bp": reach, "around": around, **found}, edges

@@ -112,6 +112,8 @@ def read(
     paths = [Path(path) for path in inputs]
     kinds = [_kind(path) for path in paths]
     parts = [part for path, kind in zip(paths, kinds, strict=True) for part in _READERS[kind](path, opening)]
+    for part in parts:
+        _check_size(part)
     modalities = {name: part.modality(name, opening) for name, part in _assign(parts).items()}
     if "rna" in modalities:
         opening.report.extend(_check_gene_names(modalities["rna"]))
@@ -164,6 +166,14 @@ def _kind_of_hdf5(file: h5py.File, path: Path) -> str:
 
 def _inside(file: h5py.File, key: str) -> set[str]:
     return {f"{key}/{name}" for name in file[key]} if isinstance(file.get(key), h5py.Group) else set()
+
+
+def _check_size(part: Part) -> None:
+    for table, what in ((part.obs, "cells"), (part.var, "features")):
+        if not len(table.index):
+            raise InputError(
+                f"{part.path.name} has no {what} ({what}: 0). Pass the file before it was filtered."
+            )
 
 
 def _assign(parts: list[Part]) -> dict[Name, Part]:
@@ -265,7 +275,9 @@ def _shared_rows(modalities: list[Modality], report: list[str]) -> list[NDArray[
 def _merge(ours: pd.DataFrame, theirs: pd.DataFrame, whose: str, report: list[str]) -> pd.DataFrame:
     for name in ours.columns.intersection(theirs.columns):
         a, b = ours[name].to_numpy(dtype=object), theirs[name].to_numpy(dtype=object)
-        differs = ~((a == b) | (pd.isna(a) & pd.isna(b)))
+        differs = pd.isna(a) != pd.isna(b)
+        known = ~(pd.isna(a) | pd.isna(b))  # comparing pandas' NA gives neither true nor false
+        differs[known] = a[known] != b[known]
         if differs.any():
             report.append(
                 f"obs column '{name}' differs from {whose} in {differs.sum():,} of {len(a):,} cells:"

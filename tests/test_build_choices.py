@@ -18,6 +18,7 @@ from scweave.graphs.errors import InputError
 from scweave.graphs.loader import GraphLoader
 from scweave.graphs.store import Store, verify
 from scweave.train import Job, run
+from tenx_files import random_counts, write_mtx
 
 
 @pytest.fixture(scope="module")
@@ -367,3 +368,42 @@ def test_the_config_tells_all_arguments(made, tmp_path):
     assert arguments["unlabelled"] == ["odd"]
     assert arguments["gtf"].endswith("g.gtf")
     assert arguments["like"] is None
+
+
+@pytest.mark.parametrize("window", [1000, "chromosome"])
+def test_without_annotation_peaks_take_the_spelling_of_the_genes(made, tmp_path, window):
+    gene = {line.split('gene_name "')[1].split('"')[0]: line.split("\t") for line in made.gtf.splitlines()}
+    rna = made.rna.copy()
+    rna.var["chrom"] = [gene[n][0].removeprefix("chr") if n in gene else None for n in rna.var_names]
+    for column, field, minus in (("start", 3, 1), ("end", 4, 0)):
+        rna.var[column] = [int(gene[n][field]) - minus if n in gene else 1 - minus for n in rna.var_names]
+    rna.var["strand"] = [gene[n][6] if n in gene else None for n in rna.var_names]
+    edges = []
+    for name, changed, gtf in (("with", made, True), ("without", replace(made, rna=rna), False)):
+        run_build(tmp_path / name, changed, window=window, gtf=gtf, fasta=False)
+        graphs = MultiomeGraphs(tmp_path / name / "dataset")
+        peak, gene_id = graphs.graph()["peak", "cis", "gene"].edge_index.numpy()
+        names = graphs.peaks.frame["peak"].to_numpy()[peak], graphs.genes.frame["gene"].to_numpy()[gene_id]
+        edges.append(set(zip(*names, strict=True)))
+    assert edges[0] == edges[1] != set()
+
+
+def test_two_spellings_of_a_chromosome_are_refused(made, tmp_path):
+    atac = made.atac.copy()
+    names = atac.var_names.to_numpy(dtype=object, copy=True)
+    names[0] = names[0].removeprefix("chr")
+    atac.var_names = names
+    with pytest.raises(
+        InputError, match=r"one chromosome has two names \((chr10, 10|10, chr10|chr2, 2|2, chr2)\)"
+    ):
+        build_one(tmp_path, replace(made, atac=atac), "atac", gtf=False, fasta=False)
+
+
+def test_a_folder_beside_the_matrix_is_no_source(tmp_path):
+    folder = write_mtx(tmp_path / "filtered_feature_bc_matrix", random_counts(20, 30), 10, zipped=False)
+    (folder / "analysis").mkdir()
+    gtf = tmp_path / "g.gtf"
+    gtf.write_text("".join(gene_line("chr2", 100 * i, 100 * i + 9, "+", f"GENE{i}") for i in range(10)))
+    build([folder], tmp_path / "d", gtf=gtf, progress=False)
+    names = [source["name"] for source in Store(tmp_path / "d").manifest["sources"]]
+    assert names == ["matrix.mtx", "features.tsv", "barcodes.tsv", "g.gtf"]

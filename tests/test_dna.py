@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from fasta_files import fasta_text, write_bgzip, write_fasta
 from scweave.generators.genome import Genome
-from scweave.generators.genomes.dna import gc_content
-from scweave.graphs.bases import decode, encode
+from scweave.graphs.bases import decode
 from scweave.graphs.errors import InputError
 
 ANCHORS = st.sampled_from(["centre", "start"])
@@ -91,12 +90,6 @@ def test_gc_is_that_of_the_whole_peak_and_nan_where_no_base_is_called(tmp_path):
     genome = Genome(fasta=write_fasta(tmp_path / "g.fa", chr1="GGGGAAAACNNN"))
     found = genome.sequences(["chr1"] * 3, np.array([0, 4, 9]), np.array([8, 12, 12]), length=2)
     np.testing.assert_allclose(found.gc, [0.5, 0.2, np.nan], rtol=1e-6)
-
-
-def test_gc_content_of_codes():
-    np.testing.assert_allclose(
-        gc_content(encode(["GGAN", "NNNN", "acgt"], 4)), [2 / 3, np.nan, 0.5], rtol=1e-6
-    )
 
 
 def test_a_window_that_is_none_is_refused(tmp_path):
@@ -189,3 +182,12 @@ def test_real_dna(shared_data, tmp_path):
     starts = np.random.default_rng(0).integers(0, len(text) - 1000, 50).tolist()
     for anchor in ("centre", "start"):
         check(genome, {"chr22": text}, [("chr22", s, s + 900) for s in starts], 256, anchor)
+
+
+def test_blank_lines_between_records_are_told(tmp_path):
+    path = tmp_path / "g.fa"
+    path.write_text(">a\nACGT\n\n\n>b\nACGT\n")
+    with pytest.raises(
+        InputError, match=r"g\.fa cannot be indexed as FASTA: .*no blank lines between its records"
+    ):
+        Genome(fasta=path)

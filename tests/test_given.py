@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scweave.generators.genome import Genome
-from scweave.generators.given import fitted_attributes, given_sequences, place_genes
+from scweave.generators.given import fitted_attributes, given_dna, place_genes
 from scweave.graphs.errors import InputError
 
 IN_GTF = [
@@ -243,9 +243,10 @@ def test_without_fitted_attributes_nothing_is_told():
 def test_sequences_become_codes(kind):
     notes = []
     var = var_of(["p1", "p2", "p3"], dna_sequence=pd.array(["ACGTACGT", None, "acRt"], dtype=kind))
-    codes = given_sequences(var, length=6, anchor="start", notes=notes)
-    assert codes.dtype == np.uint8
-    assert codes.tolist() == [[0, 1, 2, 3, 0, 1], [4] * 6, [0, 1, 4, 3, 4, 4]]
+    dna = given_dna(var, length=6, anchor="start", notes=notes)
+    assert dna.sequences.dtype == np.uint8
+    assert dna.sequences.tolist() == [[0, 1, 2, 3, 0, 1], [4] * 6, [0, 1, 4, 3, 4, 4]]
+    np.testing.assert_allclose(dna.gc, [0.5, np.nan, 1 / 3], rtol=1e-6)
     assert notes == [
         "DNA of 2 of 3 peaks taken from var (4 to 8 bp, 1 of them shorter than 6); missing bases are N"
     ]
@@ -253,18 +254,20 @@ def test_sequences_become_codes(kind):
 
 def test_the_centre_of_sequences_is_taken():
     var = var_of(["p1"], dna_sequence=["AAACGTTT"])
-    assert given_sequences(var, length=2, anchor="centre", notes=[]).tolist() == [[1, 2]]
+    dna = given_dna(var, length=2, anchor="centre", notes=[])
+    assert dna.sequences.tolist() == [[1, 2]]
+    assert dna.gc.tolist() == [0.25]
 
 
 def test_no_sequences_are_none():
     notes = []
-    assert given_sequences(var_of(["p1"]), length=4, anchor="start", notes=notes) is None
+    assert given_dna(var_of(["p1"]), length=4, anchor="start", notes=notes) is None
     assert notes == []
-    assert given_sequences(var_of(["p1"], dna_sequence=[None]), length=4, anchor="start", notes=notes) is None
+    assert given_dna(var_of(["p1"], dna_sequence=[None]), length=4, anchor="start", notes=notes) is None
     assert notes == ["dna_sequence of var is not taken: it is empty for all of 1 peaks"]
 
 
 @pytest.mark.parametrize("values", [[1, 2], ["ACGT", b"ACGT"], [["A"], "A"], [np.nan, 1.5]])
 def test_sequences_that_are_no_text_are_refused(values):
     with pytest.raises(InputError, match=r"column 'dna_sequence' of var holds no text for [12] of 2 peaks"):
-        given_sequences(var_of(["p1", "p2"], dna_sequence=values), length=4, anchor="start", notes=[])
+        given_dna(var_of(["p1", "p2"], dna_sequence=values), length=4, anchor="start", notes=[])

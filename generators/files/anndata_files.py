@@ -16,10 +16,10 @@ from anndata.io import read_elem
 from ...graphs.errors import InputError
 from .counts import Name
 from .csc import CscSource
-from .damaged import listed, told
+from .damaged import DAMAGED, first_line, listed, told
 from .hdf5 import need_filters
 from .parts import KINDS, Opening, Part, rename, split_by_type
-from .storage import RowStorage, Storage
+from .storage import RowStorage, Storage, check_row_pointers
 from .transposed import Transposed
 
 
@@ -74,7 +74,8 @@ def _known(there: list[str], path: Path) -> dict[Name | None, str]:
 def _whole(file: Any, path: Path, prefix: str, opening: Opening) -> Part:
     """One AnnData in the file, all its features, of no kind yet."""
     root = file[prefix] if prefix else file
-    layers = tuple(root.get("layers", {}))
+    with told(path, f"{prefix}layers"):
+        layers = tuple(root.get("layers", {}))
     obs, var = read_table(root, "obs", path), rename(read_table(root, "var", path), path, opening)
     open_place = cache(partial(_open_matrix, path, (len(obs), len(var)), opening))
 
@@ -137,6 +138,8 @@ def _open_matrix(path: Path, shape: tuple[int, int], opening: Opening, place: st
                 " write it again."
             )
         stored = int(node.size if encoding == "array" else len(node["data"]))
+        if encoding == "csr_matrix":
+            check_row_pointers(node, shape[0])
     if encoding == "csc_matrix":
         return Transposed(CscSource(path, place, shape, stored), opening.scratch, progress=opening.progress)
     return RowStorage(path, place, shape, stored)
@@ -165,10 +168,23 @@ def read_table(root: Any, key: str, path: Path) -> pd.DataFrame:
     InputError
         The table is damaged, or compressed by a filter that is missing.
     """
+    if isinstance(root[key], h5py.Dataset):
+        raise InputError(
+            f"{key} in {path.name} is stored as anndata wrote it before 0.7. Read the file with a current anndata"
+            " and write it again."
+        )
     with told(path, key), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # old encodings are read; others end as damaged
         need_filters(root[key], path)
-        table = read_elem(root[key])
+        try:
+            table = read_elem(root[key])
+        except Exception as error:  # anndata keeps the error for an unknown encoding to itself
+            if isinstance(error, DAMAGED):
+                raise
+            raise InputError(
+                f"{key} in {path.name} cannot be read by this anndata ({first_line(error)}). Update anndata, or"
+                " write the file again with the one you have."
+            ) from error
         table.index = pd.Index(table.index.astype(str), dtype=object)
         return without_unused(table)
 

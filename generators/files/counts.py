@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import h5py
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -174,11 +175,20 @@ class Modality:
         problem = _not_counts(values)
         if problem is None:
             return
-        layers = f" (layers here: {listed(self.layers)})"
         raise InputError(
             f"values of {self.storage.place} in {self.path.name} are not counts: {problem} Pass raw counts"
-            + (f", or name the layer that holds them with --layer{layers}." if self.layers else ".")
+            + self._where_else()
         )
+
+    def _where_else(self) -> str:
+        """Say where the file may hold the counts."""
+        if self.layers:
+            return f", or name the layer that holds them with --layer (layers here: {listed(self.layers)})."
+        if self.path.suffix == ".h5ad":
+            with h5py.File(self.path, "r") as file:
+                if "raw" in file:
+                    return ": if .raw holds them, write adata.raw.to_adata() and pass that file."
+        return "."
 
 
 def _only(chunk: sparse.csr_matrix, rank: NDArray[np.int32], n_columns: int) -> sparse.csr_matrix:

@@ -154,7 +154,10 @@ def _types(var: pd.DataFrame) -> pd.Series[str] | None:
 
 def _guess(var: pd.DataFrame, peak_column: str | None) -> Name | None:
     names = [var.index] + ([pd.Index(var[peak_column])] if peak_column in var else [])
-    if len(var) and any(peak_like(list(texts)).mean() > 0.5 for texts in names):
+    # Positions with thousands separators are refused later, by name: here they only tell what the features are.
+    if len(var) and any(
+        peak_like(texts.astype(str).str.replace(",", "").tolist()).mean() > 0.5 for texts in names
+    ):
         return "atac"
     if "interval" in var or {"chromStart", "chromEnd"} <= set(var.columns):
         return None

@@ -112,6 +112,26 @@ def read_rows(node: Any, rows: NDArray[np.int64], n_columns: int) -> sparse.csr_
     return block if np.array_equal(inverse, np.arange(len(unique))) else block[inverse]
 
 
+def check_row_pointers(node: Any, n_rows: int) -> None:
+    """Refuse row pointers that do not span all stored values: some would be lost in silence.
+
+    Raises
+    ------
+    ValueError
+        They do not.
+    """
+    pointers = node["indptr"]
+    if pointers.shape != (n_rows + 1,) or pointers[0] != 0 or pointers[-1] != len(node["data"]):
+        raise ValueError("row pointers do not span the stored values")
+
+
+def _native(values: NDArray[Any]) -> NDArray[Any]:
+    """Give values a type that scipy.sparse takes: half precision and foreign byte orders are none."""
+    if values.dtype == np.float16:
+        return values.astype(np.float32)
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
+
+
 def _read_csr(node: Any, rows: NDArray[np.int64], n_columns: int) -> sparse.csr_matrix:
     stored, columns = node["data"], node["indices"]
     bounds = node["indptr"][rows[0] : rows[-1] + 2].astype(np.int64)
@@ -125,8 +145,8 @@ def _read_csr(node: Any, rows: NDArray[np.int64], n_columns: int) -> sparse.csr_
     for a, b in pairwise(edges.tolist()):  # a run of neighbouring rows, not a row
         piece = slice(int(start[a]), int(stop[b - 1]))
         keep = _within(start[a:b] - start[a], lengths[a:b], piece.stop - piece.start)
-        data.append(stored[piece][keep])
-        indices.append(columns[piece][keep])
+        data.append(_native(stored[piece][keep]))
+        indices.append(_native(columns[piece][keep]))
     indptr = np.concatenate([[0], np.cumsum(lengths)])
     values = np.concatenate(data)
     return sparse.csr_matrix((values, np.concatenate(indices), indptr), shape=(len(rows), n_columns))
@@ -145,6 +165,7 @@ def _read_dense(node: Any, rows: NDArray[np.int64], n_columns: int) -> sparse.cs
     window = (rows - rows[0]) // most
     cuts = np.flatnonzero(np.diff(window)) + 1
     pieces = [
-        sparse.csr_matrix(node[piece[0] : piece[-1] + 1][piece - piece[0]]) for piece in np.split(rows, cuts)
+        sparse.csr_matrix(_native(node[piece[0] : piece[-1] + 1][piece - piece[0]]))
+        for piece in np.split(rows, cuts)
     ]
     return sparse.csr_matrix(sparse.vstack(pieces, format="csr"))

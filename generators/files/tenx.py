@@ -16,7 +16,7 @@ from .damaged import listed, told
 from .hdf5 import need_filters
 from .mtx import open_plain, read_head
 from .parts import Opening, Part, split_by_type
-from .storage import RowStorage, Storage
+from .storage import RowStorage, Storage, check_row_pointers
 from .transposed import Transposed
 
 _MATRICES: Final = ("matrix.mtx.gz", "matrix.mtx")
@@ -60,6 +60,8 @@ def read_tenx_h5(path: Path, opening: Opening) -> list[Part]:
         stored = len(matrix["data"])
     shape = (len(barcodes), len(features))
     _check_shape(path, "matrix", found[::-1], shape, "barcodes", "features")
+    with told(path, "matrix"), h5py.File(path, "r") as file:
+        check_row_pointers(file["matrix"], shape[0])
     storage = RowStorage(path, "matrix", shape, stored)  # features × barcodes by column: cells by row
     return _parts(path, features, barcodes, storage, opening)
 
@@ -89,6 +91,11 @@ def read_tenx_folder(path: Path, opening: Opening) -> list[Part]:
     return _parts(
         path, features, barcodes, Transposed(source, opening.scratch, progress=opening.progress), opening
     )
+
+
+def tenx_files(path: Path) -> list[Path]:
+    """Files of a 10x folder that are read."""
+    return [path / _find(path, names) for names in (_MATRICES, _FEATURES, _BARCODES)]
 
 
 def refuse_old_h5(path: Path, groups: list[str]) -> None:

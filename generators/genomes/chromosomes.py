@@ -74,6 +74,28 @@ def harmonise(names: Sequence[str], reference: Sequence[str]) -> dict[str, str |
     return {str(a): None if pd.isna(b) else str(b) for a, b in zip(unique, found, strict=True)}
 
 
+def one_spelling(names: Sequence[str]) -> None:
+    """Refuse names of which two are one chromosome, such as ``1`` and ``chr1``.
+
+    Parameters
+    ----------
+    names
+        Chromosome names, repeated or not.
+
+    Raises
+    ------
+    InputError
+        Names the two.
+    """
+    unique = pd.Series(pd.unique(pd.Series(list(names), dtype=object)), dtype=object).astype(str)
+    twice = _key(unique).duplicated(keep=False)
+    if twice.any():
+        same = unique[_key(unique) == _key(unique[twice]).iloc[0]]
+        raise InputError(
+            f"one chromosome has two names ({few(same)}). Rename them so that each chromosome has one name."
+        )
+
+
 def is_scaffold(names: Sequence[str]) -> NDArray[np.bool_]:
     """Tell unplaced, random, alternative and patch scaffolds and decoys from chromosomes, by name.
 

@@ -20,7 +20,8 @@ _LARGEST: Final = 2**53  # float64, which missing values force on a column, is e
 def texts(column: pd.Series[str]) -> pd.Series[str]:
     """Read a column of any type as text, under a fresh index; whole numbers lose their ``.0``."""
     read = pd.Series(column.to_numpy(dtype=object), dtype=object).astype(str)
-    numbers = pd.api.types.is_float_dtype(column.dtype)
+    dtype = column.cat.categories.dtype if isinstance(column.dtype, pd.CategoricalDtype) else column.dtype
+    numbers = pd.api.types.is_float_dtype(dtype)
     return read.str.replace(r"\.0$", "", regex=True) if numbers else read
 
 

@@ -16,7 +16,7 @@ from ...graphs.errors import InputError
 from ..messages import few
 from .fasta import Fasta
 
-__all__ = ["PeakDna", "few", "gc_content", "read_peak_dna"]
+__all__ = ["PeakDna", "few", "read_peak_dna"]
 
 _SLICE: Final = 1_000_000  # bases held at a time
 _NEAR: Final = 1_000  # a gap that costs less to read than to skip
@@ -76,18 +76,6 @@ def read_peak_dna(
             for begin, stop in _tiles(spans.low, spans.high):
                 _fill(fasta.codes(name, begin, stop), begin, stop, spans, out, counts)
     return PeakDna(out, share(counts[0], counts[1]))
-
-
-def gc_content(sequences: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Share of G and C among the called bases of each sequence, NaN where it has none.
-
-    Parameters
-    ----------
-    sequences
-        Codes, shape (sequences, length).
-    """
-    strong = ((sequences == 1) | (sequences == 2)).sum(axis=1)
-    return share(strong, (sequences != N).sum(axis=1))
 
 
 def tallies(codes: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -182,5 +170,5 @@ def _check_names(
         count = int(np.isin(names.astype(str), missing).sum())
         raise InputError(
             f"{path.name} lacks {few(missing)}, on which {count:,} of {len(names):,} peaks lie"
-            f" (it has {few(lengths)}). Pass the FASTA of the peaks' genome, or drop these peaks."
+            f" (it has {few(lengths)}). Pass the FASTA of the peaks' genome, drop scaffolds with --scaffolds drop, or remove these peaks."
         )

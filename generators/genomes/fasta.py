@@ -133,9 +133,10 @@ def _open(path: Path) -> pyfaidx.Faidx:
             f"the index of {path.name} cannot be written or read ({error}). Run `samtools faidx` where you"
             " may write, or copy the FASTA into a folder of yours."
         ) from error
-    except (pyfaidx.FastaIndexingError, ValueError, KeyError) as error:
+    except (pyfaidx.FastaIndexingError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(
-            f"{path.name} cannot be indexed as FASTA: {error}. Pass a valid FASTA, without a stale .fai."
+            f"{path.name} cannot be indexed as FASTA: {error}. Pass a valid FASTA (no blank lines between its"
+            " records), without a stale .fai."
         ) from error
 
 
