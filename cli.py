@@ -24,7 +24,7 @@ _GENOME, _PRIOR, _CELLS, _SPLITS = "Genome", "Prior edges", "Cells", "Splits and
 _DEMO = "DEMO"  # marks a folder that a later demo may replace
 
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable line.")]
-Seed = Annotated[int, typer.Option(help="Decides every random choice.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides every random choice.")]
 Debug = Annotated[bool, typer.Option(help="Show the traceback of an error (may stand anywhere).")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 
@@ -157,11 +157,11 @@ def build(
         typer.Option(metavar="TSV", help="Barcodes and their labels.", rich_help_panel=_CELLS),
     ] = None,
     unlabelled: Annotated[
-        str, typer.Option(metavar="A,B", help="Labels that mean unknown.", rich_help_panel=_CELLS)
-    ] = "",
+        str | None, typer.Option(metavar="A,B", help="Labels that mean unknown.", rich_help_panel=_CELLS)
+    ] = None,
     cell_types: Annotated[
-        str, typer.Option(metavar="A,B", help="Keep these types only.", rich_help_panel=_CELLS)
-    ] = "",
+        str | None, typer.Option(metavar="A,B", help="Keep these types only.", rich_help_panel=_CELLS)
+    ] = None,
     layer: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Layer of the counts; X by default.", rich_help_panel=_CELLS),
@@ -177,8 +177,8 @@ def build(
         typer.Option("--refit", help="Fit variability even where var has it.", rich_help_panel=_CELLS),
     ] = False,
     test_donors: Annotated[
-        str, typer.Option(metavar="A,B", help="Donors to hold out.", rich_help_panel=_SPLITS)
-    ] = "",
+        str | None, typer.Option(metavar="A,B", help="Donors to hold out.", rich_help_panel=_SPLITS)
+    ] = None,
     folds: Annotated[
         int, typer.Option(metavar="K", help="Folds beside the ordinary split.", rich_help_panel=_SPLITS)
     ] = 0,
@@ -204,11 +204,13 @@ def build(
     quiet: Quiet = False,
 ) -> None:
     """Turn an RNA/ATAC experiment into a graph dataset, or check one with --verify."""
-    if verify is not None:
-        _verify(verify, as_json)
-        return
     from .graphs.errors import InputError
 
+    if verify is not None:
+        if inputs or out is not None:
+            raise InputError("--verify checks a dataset and builds nothing: leave out inputs and --out.")
+        _verify(verify, as_json)
+        return
     if not inputs or out is None:
         raise InputError("nothing to build: pass the input files and --out DATASET, or --verify DATASET.")
     from .generators.build import BuildOptions, preview
@@ -218,8 +220,8 @@ def build(
         labels=labels,
         donor=donor,
         batch=batch,
-        unlabelled=_names(unlabelled),
-        cell_types=_names(cell_types),
+        unlabelled=_names(unlabelled, "--unlabelled"),
+        cell_types=_names(cell_types, "--cell-types"),
         layer=layer,
         preset=preset,
         window=_window(window),
@@ -227,7 +229,7 @@ def build(
         scaffolds=scaffolds,  # type: ignore[arg-type]
         sequence_length=sequence_length,
         sequence_from=sequence_from,  # type: ignore[arg-type]
-        test_donors=_names(test_donors),
+        test_donors=_names(test_donors, "--test-donors"),
         folds=folds,
         negatives=negatives,  # type: ignore[arg-type]
         ratio=ratio,
@@ -420,8 +422,20 @@ def _window(text: str) -> int | Literal["chromosome", "none"]:
     return int(text)
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def _names(text: str | None, option: str) -> tuple[str, ...]:
+    """Split A,B; names that hold a comma stand in double quotes."""
+    import csv
+
+    from .graphs.errors import InputError
+
+    if text is None:
+        return ()
+    names = tuple(
+        name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip()
+    )
+    if not names:
+        raise InputError(f"{option} names nothing. Pass A,B, or leave it out.")
+    return names
 
 
 def _tell(content: Any, as_json: bool, human: Callable[[], None]) -> None:

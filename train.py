@@ -13,7 +13,7 @@ from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
 from scweave.graphs.schema import MODALITIES, Split
 from scweave.graphs.whole import versions, write_json
-from scweave.models.checkpoint import load_model, open_for
+from scweave.models.checkpoint import check_unseen, load_model, open_for
 from scweave.models.evaluation import evaluate
 from scweave.models.settings import parse_settings
 from scweave.models.training import TrainOptions, fit
@@ -76,8 +76,7 @@ def run(job: Job, *, resume: bool = False, progress: bool = True) -> dict[str, A
     graphs = MultiomeGraphs(job.dataset, fold=job.fold)
     graphs.require(MODALITIES, job.model)
     for split in get_args(Split):
-        if not len(graphs.part("pairs", split)):
-            raise InputError(f"{job.dataset} has no {split} pairs. Build it with more cells.")
+        _check_pairs(graphs, split)
     description = _describe(job, graphs)
     if resume:
         _check_same(job.out, description)
@@ -110,6 +109,9 @@ def evaluate_run(
     graphs = open_for(loaded, dataset)
     if split not in get_args(Split):
         raise InputError(f"--split {split}: choose one of {', '.join(get_args(Split))}.")
+    check_unseen(run, loaded, graphs, split)  # type: ignore[arg-type]
+    for needed in ("train", split):  # baselines are fitted on training pairs
+        _check_pairs(graphs, needed)
     if not out.parent.is_dir():
         raise InputError(f"cannot write {out}: {out.parent} is no folder. Create it or choose another --out.")
     metrics = evaluate(
@@ -136,6 +138,18 @@ def _check_model(job: Job) -> None:
         raise InputError(
             "crossrec has its published mode only in this version; the corrected default comes later. "
             "Pass --mode published."
+        )
+
+
+def _check_pairs(graphs: MultiomeGraphs, split: str) -> None:
+    """Refuse a split in which nothing tells matches from others."""
+    pairs = graphs.store.table("pairs")
+    found = pairs.loc[pairs["split"] == split, "match"]
+    if found.nunique() < 2:
+        what = "no pairs" if found.empty else "no negative pairs" if found.all() else "no positive pairs"
+        raise InputError(
+            f"{graphs.root} has {what} in its {split} split (--discovery and --ratio 0 build such datasets)."
+            " A map can be made of it; to train or evaluate, build it with negatives in every split."
         )
 
 

@@ -17,9 +17,8 @@ from tqdm.auto import tqdm
 from ..graphs.csr import CsrRows, CsrWriter
 from ..graphs.schema import ATAC, FITTED, RNA, SPLITS
 from ..graphs.store import Store, StoreWriter, checksum
-from ..graphs.whole import versions
+from ..graphs.whole import refuse_existing, versions
 from .attributes import highly_variable
-from .features import GenomeFiles
 from .files.counts import Modality, Name
 from .options import BuildOptions
 from .plan import BuildInputs, Plan, plan_build
@@ -108,7 +107,7 @@ def build(
         Anything wrong with the input; nothing is left at ``out``.
     """
     options = options or BuildOptions()
-    given = BuildInputs([Path(path) for path in inputs], GenomeFiles(gtf, fasta, loops), labels_file, like)
+    given = BuildInputs.of(inputs, gtf, fasta, loops, labels_file, like)
     with StoreWriter(Path(out)) as writer:
         plan = plan_build(given, options, scratch=writer.scratch, progress=progress)
         plan.layout.write(writer)
@@ -118,10 +117,15 @@ def build(
         writer.table("genes", pd.concat([plan.layout.genes, _fitted(plan, rna, plan.main.split)], axis=1))
         writer.table("pairs", plan.main.pairs)
         _write_folds(writer, plan, rna, progress)
+        fingerprint = writer.finish(_manifest(plan, given))
         writer.config(
-            {"arguments": _arguments(given, out, options), "seed": options.seed, "versions": versions()}
+            {
+                "arguments": _arguments(given, out, options),
+                "seed": options.seed,
+                "dataset": fingerprint,
+                "versions": versions(),
+            }
         )
-        writer.finish(_manifest(plan, given))
     return BuildReport(Path(out), plan.sizes, plan.notes)
 
 
@@ -138,7 +142,8 @@ def preview(
     progress: bool = True,
 ) -> BuildReport:
     """Tell what `build` would make and what it would cost; all checks are made but those of every count."""
-    given = BuildInputs([Path(path) for path in inputs], GenomeFiles(gtf, fasta, loops), labels_file, like)
+    refuse_existing(Path(out))
+    given = BuildInputs.of(inputs, gtf, fasta, loops, labels_file, like)
     plan = plan_build(given, options or BuildOptions(), progress=progress)
     return BuildReport(Path(out), plan.sizes, plan.notes, plan.cost(_CHUNK))
 
@@ -232,7 +237,7 @@ def _arguments(given: BuildInputs, out: Path, options: BuildOptions) -> dict[str
 def _manifest(plan: Plan, given: BuildInputs) -> dict[str, Any]:
     layout = plan.layout
     return {
-        "genome": plan.genome,
+        "genome": plan.layout.genome,
         "modalities": plan.modalities,
         "chromosomes": layout.chromosomes,
         "chromosome_lengths": layout.lengths,

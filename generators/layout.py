@@ -30,6 +30,8 @@ class Layout:
 
     Attributes
     ----------
+    genome
+        Build of the genome, such as mm10, where it is known.
     chromosomes
         Names in stored order, spelled as in the GTF where it has them.
     lengths
@@ -48,6 +50,7 @@ class Layout:
         Its edges, or None where the prior is the whole chromosome.
     """
 
+    genome: str | None
     chromosomes: list[str]
     lengths: dict[str, int]
     genes: pd.DataFrame
@@ -89,6 +92,7 @@ def lay_out(
     )
     orders: dict[Name, _Int64] = {"rna": gene_order, "atac": peak_order}
     return Layout(
+        build,
         chromosomes,
         _lengths(chromosomes, features),
         genes,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Container
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
@@ -17,6 +16,8 @@ from .prior import Around
 Window = int | Literal["chromosome", "none"]
 Scaffolds = Literal["keep", "drop"]
 DEFAULT_WINDOW: Final = 250_000
+_LONGEST: Final = 1_000_000_000  # bp, more than any chromosome has
+_MOST: Final = 1_000  # negatives for each positive
 
 
 @dataclass(frozen=True)
@@ -98,35 +99,42 @@ class BuildOptions:
             ("negatives", get_args(Negatives)),
         ):
             _check_choice(option, getattr(self, option), choices)
+        for option in ("unlabelled", "cell_types", "test_donors"):
+            if isinstance(getattr(self, option), str):
+                raise InputError(f"{option} is a text. Pass a tuple of names.")
         self._check_numbers()
         if self.preset is not None:
             preset_named(self.preset)
         if self.test_donors and self.donor is None:
             raise InputError("--test-donors names donors, but no --donor column is given. Pass --donor COL.")
-        if self.discovery and (self.folds or self.test_donors):
+        if self.discovery and (self.folds or self.test_donors or self.negatives != "easy" or self.ratio != 1):
             raise InputError(
-                "--discovery puts every cell into the test split: leave out --folds and --test-donors."
+                "--discovery puts every cell into the test split, in positive pairs: leave out --folds,"
+                " --test-donors, --negatives and --ratio."
             )
 
     def _check_numbers(self) -> None:
-        if self.window not in ("chromosome", "none") and not (
-            isinstance(self.window, int) and self.window >= 0
-        ):
+        bp = self.window if isinstance(self.window, int) else -1
+        if self.window not in ("chromosome", "none") and not 0 <= bp <= _LONGEST:
             raise InputError(
-                f"--window is {self.window}. Pass a number of bp, 0 or more, chromosome or none."
+                f"--window is {self.window}. Pass a number of bp from 0 to {_LONGEST:,}, chromosome or none."
             )
         if not 0 <= self.min_placed <= 1:
             raise InputError(f"--min-placed is {self.min_placed:g}. Pass a share of genes from 0 to 1.")
-        if not 0 <= self.ratio < math.inf:
-            raise InputError(f"--ratio is {self.ratio:g}. Pass 0 or more negative pairs for each positive.")
+        if not 0 <= self.ratio <= _MOST:
+            raise InputError(
+                f"--ratio is {self.ratio:g}. Pass 0 to {_MOST:,} negative pairs for each positive."
+            )
         if self.folds == 1 or self.folds < 0:
             raise InputError(f"--folds is {self.folds}. Pass 2 or more folds, or 0 for none.")
         if not 1 <= self.sequence_length <= 1_000_000:
             raise InputError(f"--sequence-length is {self.sequence_length}. Pass 1 to 1,000,000 bases.")
-        if self.n_top < 1 or self.seed < 0:
-            raise InputError(f"n_top is {self.n_top}, seed {self.seed}. Pass n_top >= 1 and seed >= 0.")
+        if self.n_top < 1 or not 0 <= self.seed < 2**32:
+            raise InputError(
+                f"n_top is {self.n_top}, seed {self.seed}. Pass n_top >= 1 and seed >= 0, below {2**32:,}."
+            )
 
-    def filled_from(self, preset: Preset, columns: Container[object]) -> BuildOptions:
+    def filled_from(self, preset: Preset, columns: Collection[object], *, labelled: bool) -> BuildOptions:
         """Take from a preset the columns that were not chosen, where the experiment has them.
 
         Parameters
@@ -135,8 +143,20 @@ class BuildOptions:
             How the published files name things.
         columns
             Columns of ``obs``.
+        labelled
+            Whether labels come from a file of their own.
+
+        Raises
+        ------
+        InputError
+            There are no labels.
         """
         theirs = {name: getattr(preset, name) for name in ("labels", "batch")}
+        if not (self.labels or labelled or preset.labels in columns):
+            raise InputError(
+                f"preset {preset.name} expects its labels in obs['{preset.labels}']; the columns are"
+                f" {', '.join(map(str, columns)) or 'none'}. Pass --labels COL or --labels-file."
+            )
         return replace(
             self,
             **{

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..graphs.csr import smallest_unsigned
 from ..graphs.errors import InputError
-from ..graphs.schema import MODALITIES, SPLITS
+from ..graphs.schema import FITTED, MODALITIES, SPLITS
 from .cells import cell_table
 from .features import GenomeFiles
 from .files.counts import Name
@@ -23,7 +23,7 @@ from .options import BuildOptions
 from .pairs import make_pairs, no_pairs
 from .presets import preset_named
 from .read import Experiment, read
-from .reference import lay_out_like
+from .reference import lay_out_like, options_like
 from .splits import fold_splits, split_cells
 
 _PROGRAM = 350_000_000  # bytes that libraries and buffers take in any build
@@ -51,10 +51,25 @@ class BuildInputs:
     labels_file: Path | None = None
     like: Path | None = None
 
+    @classmethod
+    def of(
+        cls,
+        experiment: Sequence[Path],
+        gtf: Path | None,
+        fasta: Path | None,
+        loops: Path | None,
+        labels_file: Path | None,
+        like: Path | None,
+    ) -> BuildInputs:
+        """Take paths as texts too."""
+        genome = (None if path is None else Path(path) for path in (gtf, fasta, loops))
+        others = (None if path is None else Path(path) for path in (labels_file, like))
+        return cls([Path(path) for path in experiment], GenomeFiles(*genome), *others)
+
     def files(self) -> list[Path]:
         """All single files, for their checksums; of a 10x folder those that are read."""
         given = (*self.experiment, self.genome.gtf, self.genome.fasta, self.genome.loops, self.labels_file)
-        paths = [Path(path) for path in given if path is not None]
+        paths = [path for path in given if path is not None]
         return [file for path in paths for file in (tenx_files(path) if path.is_dir() else [path])]
 
 
@@ -74,8 +89,6 @@ class Plan:
     ----------
     experiment, layout
         What is read, and how features are stored.
-    genome
-        Build that the files or the preset declare.
     cells
         Table of cells without splits.
     rows
@@ -90,7 +103,6 @@ class Plan:
 
     experiment: Experiment
     layout: Layout
-    genome: str | None
     cells: pd.DataFrame
     rows: dict[Name, NDArray[np.int64]]
     main: Division
@@ -172,21 +184,14 @@ def plan_build(
         raise InputError(
             "--discovery is for a model that is trained already: name the dataset it was trained on with --like."
         )
-    preset = None if options.preset is None else preset_named(options.preset)
-    given = {} if preset is None else {"feature_names": preset.feature_names, "renamed": preset.renamed}
-    experiment = read(inputs.experiment, layer=options.layer, scratch=scratch, progress=progress, **given)  # type: ignore[arg-type]
-    notes = list(experiment.report)
-    genome = experiment.genome or (None if preset is None else preset.genome)
-    if preset is not None:
-        _check_preset(experiment, preset.genome)
-        notes.append(preset.size_note(*_found(experiment)))
-        options = options.filled_from(preset, experiment.obs.columns)
+    experiment, options, genome, notes = _read(inputs, options, scratch, progress)
     if inputs.like is None:
         layout = lay_out(experiment, inputs.genome, build=genome, options=options, notes=notes)
     else:
         layout = lay_out_like(
             experiment, inputs.like, inputs.genome, build=genome, options=options, notes=notes
         )
+        options = options_like(inputs.like, options)
     cells, kept = cell_table(
         experiment,
         labels=options.labels,
@@ -202,7 +207,44 @@ def plan_build(
         name: experiment.rows[name][kept] for name in experiment.modalities
     }
     main, folds = _divide(cells, options, paired=len(rows) == len(MODALITIES), notes=notes)
-    return Plan(experiment, layout, genome, cells, rows, main, folds, options, notes)
+    if "rna" in rows and not options.discovery:
+        _check_training(main, folds, layout)
+    return Plan(experiment, layout, cells, rows, main, folds, options, notes)
+
+
+def _read(
+    inputs: BuildInputs, options: BuildOptions, scratch: Path | None, progress: bool
+) -> tuple[Experiment, BuildOptions, str | None, list[str]]:
+    """Read the experiment as the preset names things; tell which genome it is on."""
+    preset = None if options.preset is None else preset_named(options.preset)
+    experiment = read(
+        inputs.experiment,
+        layer=options.layer,
+        feature_names=None if preset is None else preset.feature_names,
+        renamed=None if preset is None else preset.renamed,
+        scratch=scratch,
+        progress=progress,
+    )
+    notes = list(experiment.report)
+    if preset is None:
+        return experiment, options, experiment.genome, notes
+    _check_preset(experiment, preset.genome)
+    notes.append(preset.size_note(*_found(experiment)))
+    labelled = inputs.labels_file is not None
+    options = options.filled_from(preset, list(experiment.obs.columns), labelled=labelled)
+    return experiment, options, experiment.genome or preset.genome, notes
+
+
+def _check_training(main: Division, folds: list[Division], layout: Layout) -> None:
+    """Refuse a split whose training cells are too few for what must be fitted on them."""
+    if set(FITTED) <= set(layout.fitted):
+        return
+    for division in (main, *folds):
+        found = int((division.split == SPLITS[0]).sum())
+        if found < 2:
+            raise InputError(
+                f"variable genes need at least two training cells; found {found}. Pass more cells."
+            )
 
 
 def _divide(
@@ -219,12 +261,20 @@ def _divide(
     notes.extend(report)
     folds = []
     if options.folds:
-        for k, (own, told) in enumerate(
-            fold_splits(labels, donor=donor, folds=options.folds, seed=options.seed)
-        ):
+        divided = fold_splits(labels, donor=donor, folds=options.folds, seed=options.seed)
+        for k, (own, told) in enumerate(divided):
             notes.extend(f"fold {k}: {line}" for line in told)
-            folds.append(Division(own, _pairs(own, labels, options, paired=paired)))
+            folds.append(Division(own, _fold_pairs(k, own, labels, options, paired=paired)))
     return Division(split, _pairs(split, labels, options, paired=paired)), folds
+
+
+def _fold_pairs(
+    fold: int, split: NDArray[np.object_], labels: pd.Series[str], options: BuildOptions, *, paired: bool
+) -> pd.DataFrame:
+    try:
+        return _pairs(split, labels, options, paired=paired)
+    except InputError as error:
+        raise InputError(f"fold {fold} of {options.folds}: {error} Or lower --folds.") from error
 
 
 def _pairs(

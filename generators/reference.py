@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -18,8 +20,17 @@ from .genomes.chromosomes import build_name
 from .genomes.peak_names import peak_table
 from .layout import Layout
 from .mapping import FeatureMap, map_genes, map_peaks
-from .options import DEFAULT_WINDOW, BuildOptions
+from .options import BuildOptions
 from .read import Experiment
+
+# Options that the reference decides.
+STATIC: Final = ("window", "around", "scaffolds", "sequence_length", "sequence_from", "refit")
+
+
+def options_like(reference: Path, options: BuildOptions) -> BuildOptions:
+    """Take over the options that the reference decides."""
+    theirs = Store(reference).manifest["options"]
+    return replace(options, **{name: theirs[name] for name in STATIC})
 
 
 def lay_out_like(
@@ -68,12 +79,14 @@ def lay_out_like(
     manifest = store.manifest
     fitted = [name for name in FITTED if name in genes]
     return Layout(
+        build or manifest["genome"],
         manifest["chromosomes"],
         manifest["chromosome_lengths"],
         genes.drop(columns=fitted),
         peaks,
         columns,
-        genes[fitted],
+        # What a reference without RNA calls fitted is empty: the query's training cells fit it.
+        genes[fitted if "rna" in manifest["modalities"] else []],
         store.array("sequences") if store.has_array("sequences") else None,
         manifest["prior"],
         _edges(store),
@@ -82,8 +95,10 @@ def lay_out_like(
 
 def _refuse_files(files: GenomeFiles, options: BuildOptions) -> None:
     given = [f"--{name}" for name in ("gtf", "fasta", "loops") if getattr(files, name) is not None]
-    if options.window != DEFAULT_WINDOW:
-        given.append("--window")
+    usual = BuildOptions()
+    given += [
+        f"--{name.replace('_', '-')}" for name in STATIC if getattr(options, name) != getattr(usual, name)
+    ]
     if given:
         raise InputError(
             f"--like takes genes, peaks, DNA and prior from its dataset: leave out {', '.join(given)}."

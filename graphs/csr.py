@@ -15,6 +15,7 @@ Int64 = npt.NDArray[np.int64]
 
 _HEADER = 128  # numpy pads the header of a one-dimensional array to this
 _COPY = 1 << 22
+_KEYED = 1024  # rows at a time
 
 
 def ranges(starts: npt.ArrayLike, counts: npt.ArrayLike) -> Int64:
@@ -161,6 +162,19 @@ class CsrRows:
         counts = self.indptr[rows + 1] - starts
         where = ranges(starts, counts)
         return self.indices[where].astype(np.int64), self.values[where].astype(np.float32), counts
+
+    def keys(self, rows: Sequence[int] | Int64) -> Int64:
+        """Return a number for each row that equal rows share and others, in all likelihood, do not."""
+        found = np.zeros(len(rows), np.uint64)
+        for begin in range(0, len(rows), _KEYED):
+            ids, values, counts = self.gather(np.asarray(rows, np.int64)[begin : begin + _KEYED])
+            mixed = (ids.astype(np.uint64) << np.uint64(32)) + values.astype(np.uint64) + np.uint64(1)
+            for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):  # splitmix64
+                mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+            before = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed)])  # sums wrap around
+            ends = np.concatenate([[0], np.cumsum(counts)])
+            found[begin : begin + _KEYED] = np.diff(before[ends])
+        return found.view(np.int64)
 
     def matrix(self, rows: Sequence[int] | Int64) -> sparse.csr_matrix:
         """Return rows as a float32 scipy matrix (rows, columns)."""

@@ -41,6 +41,17 @@ PEAK_ATTRIBUTES: Final = ("chrom", "start", "end", "sequence")
 
 # Tables and arrays of a dataset folder.
 TABLES: Final = ("cells", "genes", "peaks", "pairs")
+MANIFEST_KEYS: Final = (
+    "genome",
+    "modalities",
+    "chromosomes",
+    "chromosome_lengths",
+    "cell_types",
+    "prior",
+    "folds",
+    "options",
+    "checksums",
+)
 SPLITS: Final = ("train", "validation", "test")
 FOLD_TABLES: Final = (
     "cells",

@@ -17,7 +17,7 @@ import pandas as pd
 
 from .csr import CsrRows, CsrWriter
 from .errors import InputError
-from .schema import FOLD_TABLES, SCHEMA_VERSION, SPLITS, TABLES
+from .schema import FOLD_TABLES, MANIFEST_KEYS, MODALITIES, SCHEMA_VERSION, SPLITS, TABLES
 from .whole import new_folder, write_json
 
 MANIFEST, CONFIG = "dataset.json", "config.json"
@@ -86,8 +86,8 @@ class StoreWriter:
         """Read back a closed sparse matrix, for what is fitted on it."""
         return _rows(self._folder, name, n_columns)
 
-    def finish(self, manifest: dict[str, Any]) -> None:
-        """Write ``dataset.json`` with a checksum of every file; call it last."""
+    def finish(self, manifest: dict[str, Any]) -> str:
+        """Write ``dataset.json`` with a checksum of every file behind all others; return the fingerprint."""
         shutil.rmtree(self._folder / _SCRATCH, ignore_errors=True)
         # The arguments of a build name places; the data do not depend on them.
         files = sorted(path for path in self._folder.iterdir() if path.name != CONFIG)
@@ -98,6 +98,7 @@ class StoreWriter:
         for path in (*files, self._folder / MANIFEST):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+        return _fingerprint(whole)
 
 
 class Store:
@@ -131,8 +132,7 @@ class Store:
     @property
     def fingerprint(self) -> str:
         """A name made of the checksums: it changes whenever any file of the dataset does."""
-        sums = repr(sorted(self.manifest["checksums"].items()))
-        return hashlib.blake2b(sums.encode(), digest_size=8).hexdigest()
+        return _fingerprint(self.manifest)
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """Open one array memory-mapped; its pages are shared by all processes until written to."""
@@ -170,6 +170,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         version = int(manifest["schema_version"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is damaged ({error}). Build the dataset anew.") from error
+    missing = [key for key in MANIFEST_KEYS if key not in manifest]
+    if version == SCHEMA_VERSION and missing:
+        raise InputError(f"{file} is damaged (it lacks {', '.join(missing)}). Build the dataset anew.")
     if version != SCHEMA_VERSION:
         advice = "Update scweave" if version > SCHEMA_VERSION else "Build the dataset anew"
         raise InputError(
@@ -198,6 +201,9 @@ def verify(path: Path) -> dict[str, int]:
     """
     store = Store(path)
     sums = store.manifest["checksums"]
+    there = {file.name for file in store.path.iterdir()} - {MANIFEST, CONFIG}
+    if unknown := sorted((there | _expected(store)) - set(sums)):
+        raise InputError(f"{path}: {', '.join(unknown[:3])} has no checksum. Build the dataset anew.")
     for name, expected in sums.items():
         file = store.path / name
         if not file.is_file():
@@ -209,9 +215,24 @@ def verify(path: Path) -> dict[str, int]:
     sizes = {name: len(store.table(name)) for name in TABLES}
     for name, columns in (("rna", "genes"), ("atac", "peaks")):
         _check_rows(store, name, sizes["cells"], sizes[columns])
+    _check_cis(store, sizes["genes"], sizes["peaks"])
     for fold in (None, *range(store.folds)):
         _check_pairs(Store(path, fold), sizes["cells"])
     return {"files": len(sums), **sizes}
+
+
+def _expected(store: Store) -> set[str]:
+    """Files that a dataset of this manifest cannot lack."""
+    arrays = [f"{name}_{part}.npy" for name in MODALITIES for part in ("indptr", "indices", "values")]
+    if store.manifest["prior"]["kind"] != "chromosome":
+        arrays += [f"cis_{part}.npy" for part in ("indptr", "peak", "distance")]
+    folds = [_of_fold(fold, name) for fold in range(store.folds) for name in FOLD_TABLES]
+    return {*arrays, *(f"{name}.parquet" for name in (*TABLES, *folds))}
+
+
+def _fingerprint(manifest: dict[str, Any]) -> str:
+    sums = repr(sorted(manifest["checksums"].items()))
+    return hashlib.blake2b(sums.encode(), digest_size=8).hexdigest()
 
 
 def _of_fold(fold: int, name: str) -> str:
@@ -238,6 +259,23 @@ def _block_in_order(rows: CsrRows, begin: int) -> bool:
     owner = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
     keys = owner * rows.n_columns + columns
     return bool((columns < rows.n_columns).all() and (np.diff(keys) > 0).all())
+
+
+def _check_cis(store: Store, n_genes: int, n_peaks: int) -> None:
+    chromosomes = set(store.manifest["chromosomes"])
+    for name in ("genes", "peaks"):
+        if not set(store.table(name)["chrom"].dropna()) <= chromosomes:
+            raise InputError(f"{store.path}: {name} lie on unknown chromosomes. Build the dataset anew.")
+    if store.manifest["prior"]["kind"] == "chromosome":
+        return
+    indptr, peak, distance = (store.array(f"cis_{part}") for part in ("indptr", "peak", "distance"))
+    spans = len(indptr) == n_genes + 1 and indptr[0] == 0 and indptr[-1] == len(peak) == len(distance)
+    if (
+        not spans
+        or (np.diff(indptr) < 0).any()
+        or (len(peak) and not 0 <= peak.min() <= peak.max() < n_peaks)
+    ):
+        raise InputError(f"{store.path}: the prior edges are inconsistent. Build the dataset anew.")
 
 
 def _check_pairs(store: Store, n_cells: int) -> None:

@@ -34,8 +34,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     InputError
         ``path`` exists, cannot be written, or the disk is full.
     """
-    if path.exists():
-        raise InputError(f"{path} exists already. Remove it or choose another --out.")
+    refuse_existing(path)
     missing = [parent for parent in (path.parent, *path.parent.parents) if not parent.exists()]
     partial = _partial(path)
     try:
@@ -58,6 +57,18 @@ def new_folder(path: Path) -> Iterator[Path]:
                 f"writing {path} failed: {reason}. Free space or choose another --out."
             ) from error
         raise
+
+
+def refuse_existing(path: Path) -> None:
+    """Refuse to write where something is.
+
+    Raises
+    ------
+    InputError
+        ``path`` exists.
+    """
+    if path.exists():
+        raise InputError(f"{path} exists already. Remove it or choose another --out.")
 
 
 @contextmanager

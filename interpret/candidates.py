@@ -69,7 +69,7 @@ def candidate_pairs(graphs: MultiomeGraphs, *, window: int | None = None) -> Can
     """
     prior = graphs.store.manifest["prior"]
     around_tss = prior["kind"] == "window" and prior["around"] == "tss" and not prior["loops"]
-    stored = int(prior["bp"]) if around_tss else DEFAULT_WINDOW
+    stored = int(prior["bp"]) if prior["kind"] == "window" else DEFAULT_WINDOW
     reach = stored if window is None else window
     cis = graphs.cis
     if cis is not None and around_tss and reach == stored:
@@ -80,7 +80,9 @@ def candidate_pairs(graphs: MultiomeGraphs, *, window: int | None = None) -> Can
     else:
         found = _overlaps(graphs, reach)
     if not len(found):
-        raise InputError(f"no peak lies within {reach:,} bp of any TSS. Choose a wider window.")
+        raise InputError(
+            f"no peak lies within {reach:,} bp of any TSS of {graphs.root}. Build it with a GTF and a wider --window."
+        )
     return found
 
 

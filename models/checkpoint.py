@@ -7,20 +7,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
-from ..graphs.schema import Split
+from ..graphs.schema import MODALITIES, SPLITS, Split
 from ..graphs.whole import new_file, write_json
 from .crossrec import CrossRec, CrossRecConfig
 from .layers.node_features import NodeFeatures
 
 SCHEMA_VERSION = 1
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+WEIGHTS, DESCRIPTION, SEEN = "model.safetensors", "model.json", "seen_cells.safetensors"
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,40 @@ def open_for(loaded: LoadedModel, root: Path, *, split: Split | None = None) -> 
         No dataset there, or one with other genes or peaks.
     """
     graphs = MultiomeGraphs(root, split=split)
+    graphs.require(MODALITIES, loaded.manifest["kind"])
     check_features(loaded, graphs)
     if graphs.fingerprint == loaded.manifest.get("dataset"):
         return MultiomeGraphs(root, split=split, fold=loaded.manifest["fold"])
     return graphs
+
+
+def save_seen(folder: Path, graphs: MultiomeGraphs) -> None:
+    """Write which cells a model sees while it is trained, by what was counted in them."""
+    cells = np.flatnonzero(graphs.cells["split"].isin(SPLITS[:2]).to_numpy())
+    save_tensors(folder / SEEN, {"keys": torch.from_numpy(graphs.rna_rows.keys(cells))})
+
+
+def check_unseen(run: Path, loaded: LoadedModel, graphs: MultiomeGraphs, split: Split) -> None:
+    """Refuse to judge a model on cells that it was trained on, whatever dataset they come in.
+
+    Cells are recognised by their counts, not by their barcodes, which experiments share by chance.
+
+    Raises
+    ------
+    InputError
+        Tells how many of the split's cells were seen.
+    """
+    if graphs.fingerprint == loaded.manifest.get("dataset"):
+        return
+    cells = np.flatnonzero(
+        (graphs.cells["split"] == split).to_numpy() & (graphs.cells["n_genes"] > 0).to_numpy()
+    )
+    seen = np.isin(graphs.rna_rows.keys(cells), load_file(run / SEEN)["keys"].numpy())
+    if seen.any():
+        raise InputError(
+            f"{seen.sum():,} of {len(cells):,} {split} cells of {graphs.root} were seen when the model in {run} was"
+            " trained. Evaluate it on the dataset it was trained on, or on other cells."
+        )
 
 
 def check_features(loaded: LoadedModel, graphs: MultiomeGraphs) -> None:

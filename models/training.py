@@ -21,6 +21,7 @@ from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.loader import GraphLoader
 from ..graphs.schema import CELL, MATCH
+from .checkpoint import save_seen
 from .crossrec import CrossRec, CrossRecConfig
 from .curves import draw_curves
 from .run_keeper import SCORE, OverallBar, RunKeeper
@@ -162,6 +163,7 @@ def fit(
     validation = train.part("pairs", "validation")
     torch.manual_seed(options.seed)
     model = CrossRec.from_graphs(train, config)
+    save_seen(run, train)
     keeper = RunKeeper(run, model, train, patience=options.patience, resume=resume)
     done = keeper.done
     module = CrossRecTraining(model, options, first_epoch=done)

@@ -49,6 +49,8 @@ def write_random_dataset(
                 "genome": "random",
                 "modalities": list(MODALITIES),
                 "folds": 0,
+                "chromosome_lengths": {},
+                "options": {},
             }
         )
     return path

@@ -17,7 +17,8 @@ from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
 from scweave.graphs.loader import GraphLoader
 from scweave.graphs.store import Store, verify
-from scweave.train import Job, run
+from scweave.interpret.maps import write_maps
+from scweave.train import Job, evaluate_run, run
 from tenx_files import random_counts, write_mtx
 
 
@@ -236,7 +237,9 @@ def test_a_query_of_another_genome_is_refused(made, dataset, tmp_path):
     [
         ({"gtf": "g.gtf"}, r"--like takes genes, peaks, DNA and prior from its dataset: leave out --gtf"),
         ({"options": {"window": 10}}, "leave out --window"),
-        ({"options": {"folds": 3}}, "leave out --folds and --test-donors"),
+        ({"options": {"around": "gene-body", "refit": True}}, "leave out --around, --refit"),
+        ({"options": {"folds": 3}}, "leave out --folds, --test-donors, --negatives and --ratio"),
+        ({"options": {"ratio": 2}}, "leave out --folds, --test-donors, --negatives and --ratio"),
         ({"like": None}, r"name the dataset it was trained on with --like"),
         ({"like": "."}, "is not a scweave dataset"),
     ],
@@ -407,3 +410,102 @@ def test_a_folder_beside_the_matrix_is_no_source(tmp_path):
     build([folder], tmp_path / "d", gtf=gtf, progress=False)
     names = [source["name"] for source in Store(tmp_path / "d").manifest["sources"]]
     assert names == ["matrix.mtx", "features.tsv", "barcodes.tsv", "g.gtf"]
+
+
+def test_what_only_maps_can_use_is_refused_elsewhere(made, dataset, tmp_path):
+    job = Job(dataset, tmp_path / "run", "crossrec", "published", epochs=1, settings=("width=8",))
+    run(job, progress=False)
+    other = replace(made, rna=with_more(made.rna), atac=with_more(made.atac))
+    build_like(tmp_path / "query", other, dataset)
+    query = tmp_path / "query" / "dataset"
+    summary = write_maps(tmp_path / "run", query, tmp_path / "maps", progress=False)
+    assert summary["cells"] == N_CELLS
+    with pytest.raises(InputError, match=r"has no pairs in its train split .*A map can be made of it"):
+        evaluate_run(tmp_path / "run", query, tmp_path / "m.json", progress=False)
+    run_build(tmp_path / "positive", other, ratio=0, window=1000)
+    told = r"has no negative pairs in its train split"
+    for work in (
+        lambda: run(
+            replace(job, dataset=tmp_path / "positive" / "dataset", out=tmp_path / "r"), progress=False
+        ),
+        lambda: evaluate_run(
+            tmp_path / "run", tmp_path / "positive" / "dataset", tmp_path / "m.json", progress=False
+        ),
+    ):
+        with pytest.raises(InputError, match=told):
+            work()
+    assert not (tmp_path / "r").exists() and not (tmp_path / "m.json").exists()
+    one = made.write(tmp_path / "one")["inputs"][1]
+    build([one], tmp_path / "rna", like=dataset, options=BuildOptions(discovery=True), progress=False)
+    with pytest.raises(InputError, match=r"crossrec needs RNA and ATAC, and .*rna has no ATAC"):
+        write_maps(tmp_path / "run", tmp_path / "rna", tmp_path / "maps2", progress=False)
+
+
+def with_more(data):
+    """Other counts for the same features: cells that no model of the handmade experiment has seen."""
+    data = data.copy()
+    data.X.data += 1
+    return data
+
+
+def test_a_dataset_like_one_without_rna_fits_its_own_genes(made, tmp_path):
+    build_one(tmp_path / "atac", made, "atac")
+    reference = tmp_path / "atac" / "dataset"
+    made.rna.var["gene_ids"] = ["ENS" + name for name in made.rna.var_names]
+    report = build_like(tmp_path / "both", made, reference, discovery=False, labels="kind")
+    genes = Store(tmp_path / "both" / "dataset").table("genes")
+    assert genes["means"].notna().all()
+    assert any("fitted on" in note for note in report.notes)
+    assert Store(tmp_path / "both" / "dataset").manifest["options"]["sequence_length"] == 256
+
+
+def test_the_genome_and_the_choices_of_a_reference_are_inherited(made, tmp_path):
+    of = {name: getattr(made, name).copy() for name in ("rna", "atac")}
+    for data in of.values():
+        data.uns["genome"] = "mm10"
+    run_build(tmp_path / "a", replace(made, **of), window="chromosome", sequence_length=32)
+    build_like(tmp_path / "b", query(made), tmp_path / "a" / "dataset")
+    manifest = Store(tmp_path / "b" / "dataset").manifest
+    assert (manifest["genome"], manifest["options"]["window"]) == ("mm10", "chromosome")
+    assert manifest["options"]["sequence_length"] == 32
+    for data in of.values():
+        data.uns["genome"] = "hg38"
+    with pytest.raises(InputError, match=r"the query is on hg38, but .*dataset is on mm10"):
+        build_like(tmp_path / "c", replace(made, **of), tmp_path / "b" / "dataset")
+
+
+def test_a_preset_without_its_labels_is_told(made, tmp_path):
+    told = (
+        r"preset issaac expects its labels in obs\['cell_type'\]; the columns are kind, donor\. Pass --labels"
+    )
+    with pytest.raises(InputError, match=told):
+        run_build(tmp_path, made, labels=None, preset="issaac")
+
+
+def test_a_preview_refuses_what_the_build_refuses(made, dataset, tmp_path):
+    files = made.write(tmp_path)
+    with pytest.raises(InputError, match="exists already"):
+        preview(out=dataset, **files)
+    few = replace(made, rna=made.rna[made.rna.obs_names.sort_values()[:3]].copy())
+    files = few.write(tmp_path)
+    for work in (preview, build):
+        with pytest.raises(InputError, match="variable genes need at least two training cells; found 1"):
+            work(out=tmp_path / "d", options=BuildOptions(ratio=0), progress=False, **files)
+
+
+def test_a_fold_without_negatives_is_named(made, tmp_path):
+    with pytest.raises(InputError, match=r"fold [0-9]+ of 38: .*Or lower --folds"):
+        run_build(tmp_path, made, folds=38)
+
+
+def test_paths_may_be_texts(made, tmp_path):
+    files = {name: str(path) for name, path in made.write(tmp_path).items() if name != "inputs"}
+    build(
+        [str(tmp_path / "rna.h5ad"), str(tmp_path / "atac.h5ad")],
+        str(tmp_path / "d"),
+        options=BuildOptions(window=10),
+        progress=False,
+        **files,
+    )
+    config = json.loads((tmp_path / "d" / "config.json").read_text())
+    assert config["dataset"] == Store(tmp_path / "d").fingerprint

@@ -127,7 +127,7 @@ def test_json_is_one_line(capsys, monkeypatch, simulated, simulated_dataset, tmp
 
 def test_a_dry_run_tells_the_cost_and_writes_nothing(capsys, monkeypatch, simulated, tmp_path):
     files = [simulated.h5mu, "--gtf", simulated.gtf, "--fasta", simulated.fasta, "--labels", "cell_type"]
-    out = ["--out", tmp_path / "d", "--dry-run"]
+    out = ["--out", tmp_path / "d", "--dry-run", "--quiet"]
     status, human, err = call(capsys, monkeypatch, "build", *files, *out)
     assert (status, err) == (0, "")
     assert "60 genes, 600 peaks" in human
@@ -175,6 +175,12 @@ def test_generators_run_as_a_module(simulated, tmp_path):
             "no folds",
         ),
         (["build", "--verify", "OUT"], "is not a scweave dataset"),
+        (["build", "H5MU", "--verify", "DATASET"], "leave out inputs and --out"),
+        (
+            ["build", "H5MU", "--gtf", "GTF", "--cell-types", ",", "--out", "OUT"],
+            "--cell-types names nothing",
+        ),
+        (["build", "H5MU", "--gtf", "GTF", "--seed", "-1", "--out", "OUT"], "--seed"),
         (["simulate", "OUT.h5mu", "--types", "1"], "types"),
         (["simulate", "OUT.txt"], ".h5mu"),
         (["train", "DATASET", "--model", "crossrec", "--out", "OUT"], "Pass --mode published"),

@@ -13,7 +13,7 @@ from scweave.generators.attributes import highly_variable
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
 from scweave.graphs.loader import GraphLoader
-from scweave.graphs.store import Store, verify
+from scweave.graphs.store import Store, checksum, verify
 from scweave.models.checkpoint import load_model, open_for
 from scweave.train import Job, evaluate_run, run
 
@@ -97,7 +97,7 @@ def test_a_pair_across_the_splits_of_a_fold_is_found(tmp_path):
     pairs.loc[0, "atac"] = np.flatnonzero(split != pairs["split"][0])[0]
     pairs.to_parquet(folder / "fold1_pairs.parquet", index=False)
     manifest = json.loads((folder / "dataset.json").read_text())
-    del manifest["checksums"]["fold1_pairs.parquet"]
+    manifest["checksums"]["fold1_pairs.parquet"] = checksum(folder / "fold1_pairs.parquet")
     (folder / "dataset.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match="a pair joins cells of different splits"):
         verify(folder)
@@ -123,5 +123,28 @@ def test_a_model_is_evaluated_on_the_fold_it_was_trained_on(dataset, tmp_path):
     assert cells.pairs_of(range(len(cells)))[0].tolist() == np.flatnonzero(split == "test").tolist()
     again = evaluate_run(tmp_path / "run", dataset, tmp_path / "again.json", progress=False)
     assert again == metrics
-    run_build(tmp_path / "other", handmade(), window=1000, seed=5)
-    assert open_for(loaded, tmp_path / "other" / "dataset").fold is None
+
+
+def test_cells_that_a_model_has_seen_are_recognised_in_another_dataset(dataset, tmp_path):
+    job = Job(dataset, tmp_path / "run", "crossrec", "published", epochs=1, settings=("width=8",), fold=1)
+    run(job, progress=False)
+    run_build(tmp_path / "again", handmade(), window=1000, seed=5, negatives="both")
+    again = MultiomeGraphs(tmp_path / "again" / "dataset")
+    assert open_for(load_model(tmp_path / "run"), again.root).fold is None
+    tested = set(again.cells.loc[again.cells["split"] == "test", "barcode"])
+    before = MultiomeGraphs(dataset, fold=1).cells
+    seen = tested & set(before.loc[before["split"] != "test", "barcode"])
+    told = f"{len(seen)} of {len(tested)} test cells of .* were seen when the model in .*run was trained"
+    with pytest.raises(InputError, match=told):
+        evaluate_run(tmp_path / "run", tmp_path / "again" / "dataset", tmp_path / "m.json", progress=False)
+    assert not (tmp_path / "m.json").exists()
+
+
+def test_keys_of_rows_follow_their_counts(dataset):
+    rows = MultiomeGraphs(dataset).atac_rows
+    keys = rows.keys(np.arange(N_CELLS))
+    matrix = rows.matrix(np.arange(N_CELLS)).toarray()
+    same = (matrix[:, None] == matrix[None]).all(-1)
+    assert ((keys[:, None] == keys[None]) == same).all()
+    assert (rows.keys([5, 2, 5]) == keys[[5, 2, 5]]).all()
+    assert rows.keys([]).tolist() == []

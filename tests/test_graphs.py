@@ -16,7 +16,7 @@ from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
 from scweave.graphs.loader import GraphLoader
 from scweave.graphs.schema import CIS, EXPRESSES, OPENS, SCHEMA_VERSION
-from scweave.graphs.store import StoreWriter, verify
+from scweave.graphs.store import StoreWriter, checksum, verify
 
 
 def assert_same(ours, theirs):
@@ -213,3 +213,34 @@ def test_counts_widen_without_loss(tmp_path: Path):
     assert rows.indices.dtype == np.uint8
     assert np.array_equal(rows.matrix(range(5)).toarray(), np.vstack(pieces))
     assert np.array_equal(rows.matrix([2, 0]).toarray(), np.vstack(pieces)[[2, 0]])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda m: m.pop("modalities"), r"dataset\.json is damaged \(it lacks modalities\)"),
+        (lambda m: m.pop("checksums"), r"dataset\.json is damaged \(it lacks checksums\)"),
+        (lambda m: m.update(checksums={}), r"atac_indices\.npy, .* has no checksum"),
+        (lambda m: m["checksums"].pop("pairs.parquet"), r"pairs\.parquet has no checksum"),
+        (lambda m: m.update(chromosomes=["chr1"]), r"genes lie on unknown chromosomes"),
+    ],
+)
+def test_verify_finds_a_changed_manifest(tmp_path, change, told):
+    path = write_random_dataset(tmp_path / "d", window=True)
+    manifest = json.loads((path / "dataset.json").read_text())
+    change(manifest)
+    (path / "dataset.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=told):
+        verify(path)
+
+
+def test_verify_finds_prior_edges_that_leave_the_peaks(tmp_path):
+    path = write_random_dataset(tmp_path / "d", window=True)
+    peak = np.load(path / "cis_peak.npy")
+    peak[-1] = 90
+    np.save(path / "cis_peak.npy", peak)
+    manifest = json.loads((path / "dataset.json").read_text())
+    manifest["checksums"]["cis_peak.npy"] = checksum(path / "cis_peak.npy")
+    (path / "dataset.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="the prior edges are inconsistent"):
+        verify(path)

@@ -174,7 +174,8 @@ def test_the_prior_joins_window_and_loops_and_says_so(loops, window, with_loops,
         notes=(notes := []),
     )
     assert (found, edges.peak.tolist()) == (prior, peaks)
-    assert (edges.indptr.tolist(), len(notes)) == ([0, len(peaks)], int(with_loops))
+    assert (edges.indptr.tolist(), len(notes)) == ([0, len(peaks)], 1 + with_loops)
+    assert notes[-1] == f"{len(peaks)} prior edges between peaks and {min(len(peaks), 1)} of 1 genes"
 
 
 def test_the_chromosome_prior_has_no_edges_and_takes_no_loops(loops):
