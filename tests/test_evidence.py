@@ -59,7 +59,10 @@ def test_the_stored_window_is_taken_unless_another_is_asked_for(graphs, chromoso
 def test_no_candidates_is_an_error(chromosome_dataset):
     graphs = MultiomeGraphs(chromosome_dataset)
     graphs.genes.tensors["tss"] = graphs.genes.tss + 10**8
-    with pytest.raises(InputError, match=r"no peak lies within 10 bp of any TSS of .*Build it with a GTF and a wider --window"):
+    with pytest.raises(
+        InputError,
+        match=r"no peak lies within 10 bp of any TSS of .*Build it with a GTF and a wider --window",
+    ):
         candidate_pairs(graphs, window=10)
 
 
