@@ -21,7 +21,7 @@ from ..graphs.whole import new_file, write_json
 from .crossrec import CrossRec, CrossRecConfig
 from .layers.node_features import NodeFeatures
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 WEIGHTS, DESCRIPTION, SEEN = "model.safetensors", "model.json", "seen_cells.safetensors"
 
 
@@ -96,7 +96,7 @@ def open_for(loaded: LoadedModel, root: Path, *, split: Split | None = None) -> 
     graphs = MultiomeGraphs(root, split=split)
     graphs.require(MODALITIES, loaded.manifest["kind"])
     check_features(loaded, graphs)
-    if graphs.fingerprint == loaded.manifest.get("dataset"):
+    if graphs.fingerprint == loaded.manifest["dataset"]:
         return MultiomeGraphs(root, split=split, fold=loaded.manifest["fold"])
     return graphs
 
@@ -117,12 +117,16 @@ def check_unseen(run: Path, loaded: LoadedModel, graphs: MultiomeGraphs, split: 
     InputError
         Tells how many of the split's cells were seen.
     """
-    if graphs.fingerprint == loaded.manifest.get("dataset"):
+    if graphs.fingerprint == loaded.manifest["dataset"]:
         return
     cells = np.flatnonzero(
         (graphs.cells["split"] == split).to_numpy() & (graphs.cells["n_genes"] > 0).to_numpy()
     )
-    seen = np.isin(graphs.rna_rows.keys(cells), load_file(run / SEEN)["keys"].numpy())
+    try:
+        keys = load_file(run / SEEN)["keys"].numpy()
+    except (OSError, KeyError, SafetensorError) as error:
+        raise InputError(f"{run / SEEN} is missing or damaged. Train the model anew.") from error
+    seen = np.isin(graphs.rna_rows.keys(cells), keys)
     if seen.any():
         raise InputError(
             f"{seen.sum():,} of {len(cells):,} {split} cells of {graphs.root} were seen when the model in {run} was"
