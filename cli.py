@@ -455,7 +455,7 @@ def _sizes(sizes: dict[str, int]) -> str:
 
 
 def _tell_metrics(metrics: dict[str, Any], where: Path) -> None:
-    for task in ("matching", "retrieval", "translation"):
+    for task in metrics["baselines"]:
         rows = {metrics["model"]: metrics[task], **metrics["baselines"][task]}
         columns = [name for name, value in metrics[task].items() if not isinstance(value, str)]
         _table(f"{task}, {metrics['split']} cells", columns, rows)

@@ -14,52 +14,21 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from ..graphs.csr import ranges
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.schema import SPLITS
-from .metrics import Figures, matching_metrics, retrieval_metrics
+from .lsi import reduce
 
 Int64 = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+Guess = tuple[Floats, NDArray[np.bool_]]  # scores of pairs, and which are called matches
 
 _REACH = 10_000  # bp around the TSS whose peaks make up a gene's activity
 _TRAIN_PAIRS = 5_000  # training pairs that the two one-number classifiers see
 _CHUNK = 1024
 
 
-@dataclass(frozen=True)
-class ExpressedShare:
-    """How often each gene is expressed in training cells.
-
-    Attributes
-    ----------
-    overall
-        (genes,) share of the training cells.
-    by_type
-        (types + 1, genes) share within each type; the last row, for unlabelled cells, is ``overall``.
-    """
-
-    overall: Floats
-    by_type: Floats
-
-
-def expressed_share(graphs: MultiomeGraphs) -> ExpressedShare:
-    """Count, over the training cells, how often each gene is expressed, at all and by type."""
-    n_types, n_genes = len(graphs.cell_types), len(graphs.genes)
-    train = np.flatnonzero(graphs.cells["split"] == SPLITS[0])
-    seen = np.zeros((n_types + 1, n_genes))
-    for begin in range(0, len(train), _CHUNK):
-        cells = train[begin : begin + _CHUNK]
-        ids, _, counts = graphs.rna_rows.gather(cells)
-        code = np.repeat(graphs.cell_type_codes[cells] % (n_types + 1), counts)  # -1 becomes the last row
-        seen += np.bincount(code * n_genes + ids, minlength=seen.size).reshape(seen.shape)
-    cells_of = np.bincount(graphs.cell_type_codes[train] % (n_types + 1), minlength=n_types + 1)
-    overall = seen.sum(0) / max(len(train), 1)
-    by_type = seen / np.maximum(cells_of, 1)[:, None]
-    by_type[n_types] = overall
-    return ExpressedShare(overall, by_type)
-
-
 def matching_baselines(
     graphs: MultiomeGraphs, rna: Int64, atac: Int64, match: NDArray[np.bool_], *, seed: int
-) -> dict[str, Figures]:
+) -> dict[str, Guess]:
     """Classify held-out pairs by the majority class, by depth alone, and by gene activity.
 
     Parameters
@@ -83,19 +52,58 @@ def matching_baselines(
     trained = (pairs["rna"].to_numpy(np.int64), pairs["atac"].to_numpy(np.int64))
     truth = pairs["match"].to_numpy() > 0
     common = bool(truth.mean() >= 0.5)
-    figures = {"majority": matching_metrics(np.zeros(len(match)), np.full(len(match), common), match)}
+    guesses = {"majority": (np.zeros(len(match)), np.full(len(match), common))}
     for name, describe in (("depth", _depths), ("gene_activity", _activity_pairs)):
         model = make_pipeline(StandardScaler(), PolynomialFeatures(2), LogisticRegression(max_iter=1000))
         model.fit(describe(graphs, *trained), truth)
         score = model.predict_proba(describe(graphs, rna, atac))[:, 1]
-        figures[name] = matching_metrics(score, score > 0.5, match)
-    return figures
+        guesses[name] = (score, score > 0.5)
+    return guesses
 
 
-def activity_retrieval(graphs: MultiomeGraphs, cells: Int64) -> Figures:
-    """Retrieve each cell's partner by the correlation of expression with gene activity."""
-    expression, activity = _standardised(_expression(graphs, cells)), _standardised(_activity(graphs, cells))
-    return retrieval_metrics(expression.product(activity))
+def activity_scores(graphs: MultiomeGraphs, cells: Int64) -> Floats:
+    """Score partners by the correlation of expression with gene activity, (cells, cells)."""
+    return _standardised(_expression(graphs, cells)).product(_standardised(_activity(graphs, cells)))
+
+
+def cca_scores(
+    graphs: MultiomeGraphs, cells: Int64, *, seed: int, width: int = 20, ridge: float = 0.01
+) -> Floats:
+    """Score partners by the cosine of canonical variates of the two reductions, (cells, cells).
+
+    The variates come from training cells; each weighs as much as it correlates there.
+
+    Parameters
+    ----------
+    graphs
+        Any view of the dataset.
+    cells
+        Cells to be matched.
+    seed
+        Decides the reductions.
+    width
+        Canonical variates.
+    ridge
+        Share of each variance that is added to it.
+    """
+    train = np.flatnonzero((graphs.cells["split"] == SPLITS[0]).to_numpy())
+    sides, white = [], []
+    for rows, kind in ((graphs.rna_rows, "log"), (graphs.atac_rows, "tf-idf")):
+        reduction = reduce(rows, train, kind, seed=seed)  # type: ignore[arg-type]
+        fitted, wanted = reduction.of(train), reduction.of(cells)
+        centre, scale = fitted.mean(0), np.maximum(fitted.std(0), 1e-12)
+        fitted, wanted = (fitted - centre) / scale, (wanted - centre) / scale
+        root = np.linalg.cholesky(fitted.T @ fitted / len(train) + ridge * np.eye(fitted.shape[1]))
+        white.append(np.linalg.solve(root, fitted.T).T)
+        sides.append(np.linalg.solve(root, wanted.T).T)
+    left, strength, right = np.linalg.svd(white[0].T @ white[1] / len(train), full_matrices=False)
+    variates = [
+        side @ turn[:, :width] * np.sqrt(strength[:width])
+        for side, turn in zip(sides, (left, right.T), strict=True)
+    ]
+    unit = [v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12) for v in variates]
+    scores: Floats = unit[0] @ unit[1].T
+    return scores
 
 
 def _depths(graphs: MultiomeGraphs, rna: Int64, atac: Int64) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,18 +14,11 @@ from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.loader import GraphLoader
 from ..graphs.schema import CELL, MATCH, Split
-from .baselines import ExpressedShare, activity_retrieval, expressed_share, matching_baselines
+from .baselines import Guess, activity_scores, cca_scores, matching_baselines
 from .crossrec import CrossRec
-from .metrics import (
-    Figures,
-    chance_retrieval,
-    error_metrics,
-    matching_metrics,
-    mean_or_none,
-    ranking_metrics,
-    retrieval_metrics,
-    row_pearson,
-)
+from .metrics import chance_retrieval, matching_metrics, mean_figures, retrieval_metrics
+from .translation import TranslationTally
+from .translators import Translation, Translator, fit_translators
 
 Int64 = NDArray[np.int64]
 
@@ -76,27 +70,69 @@ def evaluate(
     sampled = np.sort(rng.permutation(rows)[:retrieval_cells])
     translated = np.sort(rng.permutation(rows)[:translation_cells])
     score, match, (rna, atac) = _match_scores(model, pairs, batch_size, progress)
-    translation, by_baseline = _translation(model, cells, translated, batch_size, progress)
+    table = graphs.store.table("pairs")
+    kind = table.loc[table["split"] == split, "kind"].to_numpy()
+    tasks = {
+        **_by_kind(
+            {"crossrec": (score, score > 0), **matching_baselines(cells, rna, atac, match, seed=seed)},
+            match,
+            kind,
+        ),
+        **_retrieval(model, cells, sampled, batch_size, progress, seed),
+        "translation": _translation(model, cells, translated, batch_size, progress, seed),
+    }
     return {
         "model": "crossrec",
         "mode": "published",
         "split": split,
         "fold": graphs.fold,
-        "matching": {**matching_metrics(score, score > 0, match), "n": len(match)},
-        "retrieval": {
-            **retrieval_metrics(_all_pairs(model, cells, sampled, batch_size, progress)),
-            "scored_by": "matching logits of all n x n pairs",
-        },
-        "translation": translation,
-        "baselines": {
-            "matching": matching_baselines(cells, rna, atac, match, seed=seed),
-            "retrieval": {
-                "chance": chance_retrieval(len(sampled)),
-                "gene_activity": activity_retrieval(cells, sampled),
-            },
-            "translation": by_baseline,
-        },
+        **{task: figures.pop("crossrec") for task, figures in tasks.items()},
+        "baselines": tasks,
     }
+
+
+def _by_kind(
+    guesses: dict[str, Guess], match: NDArray[np.bool_], kind: NDArray[np.object_]
+) -> dict[str, dict[str, Any]]:
+    """Matching among all pairs, and where negatives are of several kinds, beside each kind alone."""
+    negatives = sorted(set(kind[~match]))
+    chosen = {"matching": np.ones(len(match), dtype=bool)}
+    if len(negatives) > 1:
+        chosen |= {f"matching_{name}": match | (kind == name) for name in negatives}
+    return {
+        task: {
+            name: {**matching_metrics(score[some], on[some], match[some]), "n": int(some.sum())}
+            for name, (score, on) in guesses.items()
+        }
+        for task, some in chosen.items()
+    }
+
+
+def _retrieval(
+    model: CrossRec, cells: MultiomeGraphs, sampled: Int64, batch_size: int, progress: bool, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Retrieval of partners among sampled cells of all types, and of the cell's own type."""
+    scores = {
+        "crossrec": _all_pairs(model, cells, sampled, batch_size, progress),
+        "gene_activity": activity_scores(cells, sampled),
+        "cca": cca_scores(cells, sampled, seed=seed),
+    }
+    tasks = {"retrieval": {name: retrieval_metrics(own) for name, own in scores.items()}}
+    tasks["retrieval"]["chance"] = chance_retrieval(len(sampled))
+    codes = cells.cell_type_codes[sampled]
+    blocks = [np.flatnonzero(codes == code) for code in np.unique(codes[codes >= 0])]
+    blocks = [block for block in blocks if len(block) > 1]
+    sizes = [len(block) for block in blocks]
+    if blocks:
+        own = {
+            name: [retrieval_metrics(all_[np.ix_(block, block)]) for block in blocks]
+            for name, all_ in scores.items()
+        }
+        own["chance"] = [chance_retrieval(size) for size in sizes]
+        tasks["retrieval_within_type"] = {name: mean_figures(each, sizes) for name, each in own.items()}
+    for figures in tasks.values():
+        figures["crossrec"]["scored_by"] = "matching logits of all n x n pairs"  # type: ignore[assignment]
+    return tasks
 
 
 @torch.no_grad()
@@ -129,79 +165,51 @@ def _margin(model: CrossRec, batch: Any) -> NDArray[np.float64]:
     return margin
 
 
-@torch.no_grad()
 def _translation(
-    model: CrossRec, graphs: MultiomeGraphs, cells: Int64, batch_size: int, progress: bool
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Compare counts and baselines with the expression of ``cells``, a batch of cells at a time."""
-    share, n_types = expressed_share(graphs), len(graphs.cell_types)
-    n_genes = len(graphs.genes)
-    seen = np.zeros((2, 0))  # silent and expressed genes by count
-    errors, expressed = 0.0, np.zeros((n_types + 1, n_genes))
-    correlations: dict[str, list[NDArray[np.float64]]] = {"crossrec": [], "gene_mean": [], "type_mean": []}
-    step = max(1, min(batch_size, 2**24 // n_genes))
-    for begin in tqdm(range(0, len(cells), step), desc="translation", disable=not progress):
-        some = cells[begin : begin + step]
-        batch = graphs.batch_of_pairs(some, some, cis=False)
-        counts = model.translate(batch)
-        truth = model.expression(batch, torch.ones(len(some), dtype=torch.bool)).numpy()
-        on, integer = truth > 0, counts.numpy().astype(np.int64)
-        seen = _add_histogram(seen, integer, on)
-        errors += float(((integer > model.config.on_above) != on).sum())
-        code = graphs.cell_type_codes[some] % (n_types + 1)
-        np.add.at(expressed, code, on)
-        log = np.log1p(truth)
-        correlations["crossrec"].append(row_pearson(integer, log))
-        correlations["gene_mean"].append(row_pearson(np.tile(share.overall, (len(some), 1)), log))
-        correlations["type_mean"].append(row_pearson(share.by_type[code], log))
-    pearson = {name: mean_or_none(np.concatenate(parts)) for name, parts in correlations.items()}
-    ours = {
-        **ranking_metrics(np.arange(seen.shape[1], dtype=np.float64), seen[1], seen[0]),
-        "pearson": pearson["crossrec"],
-        **error_metrics(errors, len(cells) * n_genes),
-        "n_cells": len(cells),
-    }
-    codes = graphs.cell_type_codes[cells] % (n_types + 1)
-    return ours, _baselines(share, expressed, np.bincount(codes, minlength=n_types + 1), pearson)
-
-
-def _add_histogram(seen: NDArray[np.float64], counts: Int64, on: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Add (cells, genes) counts to the histograms of silent and expressed genes."""
-    width = max(seen.shape[1], int(counts.max()) + 1)
-    more = (
-        np.bincount((counts + on * width).ravel(), minlength=2 * width).reshape(2, width).astype(np.float64)
-    )
-    more[:, : seen.shape[1]] += seen
-    return more
-
-
-def _baselines(
-    share: ExpressedShare, expressed: NDArray[np.float64], cells_of: Int64, pearson: dict[str, float | None]
+    model: CrossRec, cells: MultiomeGraphs, which: Int64, batch_size: int, progress: bool, seed: int
 ) -> dict[str, Any]:
-    """Translation by no gene at all, by each gene's share of training cells, and by its share within the type."""
-    silent = cells_of[:, None] - expressed
-    total = float(cells_of.sum() * expressed.shape[1])
-    zero = {**ranking_metrics(np.zeros(1), expressed.sum()[None], silent.sum()[None]), "pearson": None}
-    overall = np.broadcast_to(share.overall, expressed.shape)
-    return {
-        "all_zero": {**zero, **error_metrics(float(expressed.sum()), total)},
-        "gene_mean": _from_share(overall, expressed, silent, pearson["gene_mean"]),
-        "type_mean": {
-            **_from_share(share.by_type, expressed, silent, pearson["type_mean"]),
-            "oracle": "uses the labels of the held-out cells",
-        },
+    """Compare the model's counts and the baselines with the expression of cells, a batch at a time."""
+    n_genes = len(cells.genes)
+    methods: dict[str, Translator] = {
+        "crossrec": CrossRecTranslator(model, cells),
+        "all_zero": AllZero(n_genes),
+        **fit_translators(cells, seed=seed),
     }
+    tallies = {name: TranslationTally(n_genes) for name in methods}
+    step = max(1, min(batch_size, 2**24 // n_genes))
+    for begin in tqdm(range(0, len(which), step), desc="translation", disable=not progress):
+        some = which[begin : begin + step]
+        counts = cells.rna_rows.matrix(some).toarray()
+        for name, method in methods.items():
+            tallies[name].add(method.predict(some), counts)
+    found: dict[str, Any] = {
+        name: {**tally.figures(), "n_cells": len(which)} for name, tally in tallies.items()
+    }
+    found["type_mean"]["oracle"] = "uses the labels of the held-out cells"
+    return found
 
 
-def _from_share(
-    share: NDArray[np.float64],
-    expressed: NDArray[np.float64],
-    silent: NDArray[np.float64],
-    pearson: float | None,
-) -> Figures:
-    wrong = np.where(share > 0.5, silent, expressed).sum()
-    return {
-        **ranking_metrics(share.ravel(), expressed.ravel(), silent.ravel()),
-        "pearson": pearson,
-        **error_metrics(float(wrong), float((expressed + silent).sum())),
-    }
+@dataclass(frozen=True)
+class CrossRecTranslator:
+    """The published translation: a gene's score is the number of open peaks that pass for it."""
+
+    model: CrossRec
+    graphs: MultiomeGraphs
+
+    @torch.no_grad()
+    def predict(self, cells: Int64) -> Translation:
+        """Translate cells (row numbers)."""
+        counts = self.model.translate(self.graphs.batch_of_pairs(cells, cells, cis=False)).numpy()
+        return Translation(counts.astype(np.float32), counts > self.model.config.on_above, None)
+
+
+@dataclass(frozen=True)
+class AllZero:
+    """Predicts that no gene is on."""
+
+    n_genes: int
+
+    def predict(self, cells: Int64) -> Translation:
+        """Translate cells (row numbers)."""
+        zero = np.zeros((len(cells), self.n_genes), np.float32)
+        return Translation(zero, zero > 0, zero)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -61,6 +60,13 @@ def retrieval_metrics(scores: Floats) -> Figures:
     }
 
 
+def mean_figures(each: list[Figures], weights: list[int]) -> Figures:
+    """Average figures of several blocks of cells (types), weighted by their cells; ``n`` adds up."""
+    names = [name for name in each[0] if name != "n"]
+    means = {name: float(np.average([float(f[name] or 0) for f in each], weights=weights)) for name in names}
+    return {**means, "n": sum(weights), "types": len(each)}
+
+
 def chance_retrieval(n: int) -> Figures:
     """What random scores give on average among n candidates."""
     harmonic = sum(1 / i for i in range(1, n + 1))
@@ -79,11 +85,6 @@ def ranking_metrics(scores: Floats, positives: Floats, negatives: Floats) -> Fig
         "auroc": _auroc(label, both, weight),
         "auprc": float(average_precision_score(label, both, sample_weight=weight)),
     }
-
-
-def error_metrics(wrong: float, n: float) -> Figures:
-    """MAE and RMSE of a 0/1 prediction that is wrong on ``wrong`` of ``n`` items."""
-    return {"mae": wrong / n, "rmse": math.sqrt(wrong / n)}
 
 
 def row_pearson(predicted: NDArray[Any], truth: NDArray[Any]) -> Floats:

@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from random_dataset import write_random_dataset
+from scweave.graphs.csr import CsrRows
 from scweave.graphs.dataset import MultiomeGraphs
-from scweave.models.baselines import activity_retrieval, expressed_share, matching_baselines, peaks_near_tss
+from scweave.models.baselines import activity_scores, cca_scores, matching_baselines, peaks_near_tss
 from scweave.models.metrics import (
     chance_retrieval,
     matching_metrics,
+    mean_figures,
     mean_or_none,
     ranking_metrics,
     retrieval_metrics,
@@ -73,18 +77,6 @@ def test_row_pearson_equals_numpy_and_skips_constant_rows():
     assert mean_or_none(np.array([np.nan])) is None
 
 
-def test_expressed_share_uses_training_cells_alone(random_dataset):
-    graphs = MultiomeGraphs(random_dataset)
-    share = expressed_share(graphs)
-    train = np.flatnonzero(graphs.cells["split"] == "train")
-    dense = graphs.rna_rows.matrix(train).toarray() > 0
-    np.testing.assert_allclose(share.overall, dense.mean(0))
-    for code in range(len(graphs.cell_types)):
-        own = graphs.cell_type_codes[train] == code
-        np.testing.assert_allclose(share.by_type[code], dense[own].mean(0))
-    np.testing.assert_allclose(share.by_type[-1], share.overall)
-
-
 def test_peaks_near_tss_equal_a_double_loop(random_dataset):
     graphs = MultiomeGraphs(random_dataset)
     ours = peaks_near_tss(graphs, reach=700).toarray()
@@ -100,12 +92,34 @@ def test_activity_correlations_equal_numpy(random_dataset):
     expression = np.log1p(counts / counts.sum(1, keepdims=True) * 1e4)
     activity = np.log1p(graphs.atac_rows.matrix(cells).toarray() @ peaks_near_tss(graphs).toarray())
     scores = np.corrcoef(expression, activity)[:5, 5:]
-    assert activity_retrieval(graphs, cells) == pytest.approx(retrieval_metrics(scores))
+    np.testing.assert_allclose(activity_scores(graphs, cells), scores, atol=1e-12)
+
+
+def test_canonical_variates_find_partners_that_share_a_factor(tmp_path):
+    graphs = MultiomeGraphs(
+        write_random_dataset(tmp_path / "d", window=True, n_cells=400, n_genes=60, n_peaks=80)
+    )
+    rng = np.random.default_rng(0)
+    factor = rng.gamma(2.0, 1.0, (400, 3))
+    sides = [sparse.csr_matrix(rng.poisson(5 * factor @ rng.gamma(1.0, 1.0, (3, n)))) for n in (60, 80)]
+    for name, counts in zip(("rna_rows", "atac_rows"), sides, strict=True):
+        setattr(graphs, name, CsrRows(counts.indptr, counts.indices, counts.data, counts.shape[1]))
+    held = np.flatnonzero(graphs.cells["split"] == "test")
+    found = retrieval_metrics(cca_scores(graphs, held, seed=0, width=3))
+    assert found["foscttm"] < 0.15
+    shuffled = cca_scores(graphs, held, seed=0, width=3)[rng.permutation(len(held))]
+    assert 0.4 < retrieval_metrics(shuffled)["foscttm"] < 0.6
+
+
+def test_means_over_types_weigh_by_cells():
+    each = [{"mrr": 0.5, "n": 2}, {"mrr": 0.2, "n": 8}]
+    assert mean_figures(each, [2, 8]) == {"mrr": pytest.approx(0.26), "n": 10, "types": 2}
 
 
 def test_matching_baselines_see_training_pairs_alone(simulated_dataset):
     graphs = MultiomeGraphs(simulated_dataset, view="pairs", split="test")
     rna, atac = graphs.pairs_of(range(len(graphs)))
-    figures = matching_baselines(graphs, rna, atac, rna == atac, seed=0)
-    assert figures["majority"]["auroc"] == 0.5
-    assert all(0 <= figures[name]["accuracy"] <= 1 for name in figures)
+    guesses = matching_baselines(graphs, rna, atac, rna == atac, seed=0)
+    assert set(guesses) == {"majority", "depth", "gene_activity"}
+    assert (guesses["majority"][0] == 0).all()
+    assert all(len(score) == len(on) == len(rna) for score, on in guesses.values())

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from scweave.generators.build import BuildOptions, build
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
 from scweave.models.checkpoint import check_features, load_model
@@ -68,13 +69,32 @@ def test_metrics_have_the_form_of_the_contract(finished):
     )
     assert {"recall@1", "recall@10", "mrr", "foscttm", "n"} <= set(metrics["retrieval"])
     assert {"auroc", "auprc", "pearson", "mae", "rmse"} <= set(metrics["translation"])
-    assert {"all_zero", "gene_mean", "type_mean"} == set(metrics["baselines"]["translation"])
+    assert {"gene_pearson", "log_mae", "log_rmse"} <= set(metrics["translation"])
+    assert {"all_zero", "gene_mean", "type_mean", "ridge", "knn"} == set(metrics["baselines"]["translation"])
+    assert {"chance", "gene_activity", "cca"} == set(metrics["baselines"]["retrieval"])
+    within = metrics["retrieval_within_type"]
+    assert within["n"] <= metrics["retrieval"]["n"] and within["types"] >= 2
+    assert set(metrics["baselines"]["retrieval_within_type"]) == {"chance", "gene_activity", "cca"}
     assert "oracle" in metrics["baselines"]["translation"]["type_mean"]
     assert {"majority", "depth", "gene_activity"} == set(metrics["baselines"]["matching"])
     assert metrics["baselines"]["retrieval"]["chance"]["foscttm"] == 0.5
     zero = metrics["baselines"]["translation"]["all_zero"]
     assert zero["rmse"] == pytest.approx(np.sqrt(zero["mae"]))
     assert zero["auroc"] == 0.5
+
+
+def test_easy_and_hard_negatives_are_told_apart(simulated, tmp_path):
+    options = BuildOptions(labels="cell_type", cell_types=("type_1", "type_3"), negatives="both")
+    build([simulated.h5mu], tmp_path / "d", gtf=simulated.gtf, options=options, progress=False)
+    metrics = run(job(tmp_path / "d", tmp_path / "run", epochs=1), progress=False)
+    pairs = MultiomeGraphs(tmp_path / "d").store.table("pairs")
+    pairs = pairs[pairs["split"] == "test"]
+    for kind in ("easy", "hard"):
+        own = metrics[f"matching_{kind}"]
+        assert own["n"] == pairs["kind"].isin(["positive", kind]).sum()
+        assert own["recall_pos"] == metrics["matching"]["recall_pos"]
+        assert set(metrics["baselines"][f"matching_{kind}"]) == {"majority", "depth", "gene_activity"}
+    assert metrics["matching"]["n"] == len(pairs)
 
 
 def test_same_seed_same_bits_and_another_seed_others(finished, simulated_dataset, tmp_path):
