@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -213,23 +213,24 @@ def build(
         return
     if not inputs or out is None:
         raise InputError("nothing to build: pass the input files and --out DATASET, or --verify DATASET.")
-    from .generators.build import BuildOptions, preview
+    from .generators.build import BuildOptions
     from .generators.build import build as make
+    from .generators.options import parse_names, parse_window
 
     options = BuildOptions(
         labels=labels,
         donor=donor,
         batch=batch,
-        unlabelled=_names(unlabelled, "--unlabelled"),
-        cell_types=_names(cell_types, "--cell-types"),
+        unlabelled=parse_names(unlabelled, "--unlabelled"),
+        cell_types=parse_names(cell_types, "--cell-types"),
         layer=layer,
         preset=preset,
-        window=_window(window),
+        window=parse_window(window),
         around=around,  # type: ignore[arg-type]  # checked by BuildOptions, like the other choices
         scaffolds=scaffolds,  # type: ignore[arg-type]
         sequence_length=sequence_length,
         sequence_from=sequence_from,  # type: ignore[arg-type]
-        test_donors=_names(test_donors, "--test-donors"),
+        test_donors=parse_names(test_donors, "--test-donors"),
         folds=folds,
         negatives=negatives,  # type: ignore[arg-type]
         ratio=ratio,
@@ -245,10 +246,7 @@ def build(
         "labels_file": labels_file,
         "like": like,
     }
-    if dry_run:
-        report = preview(inputs, out, options=options, progress=not quiet, **files)
-    else:
-        report = make(inputs, out, options=options, progress=not quiet, **files)
+    report = make(inputs, out, options=options, dry_run=dry_run, progress=not quiet, **files)
     _tell(
         {"dataset": str(report.path), **report.sizes, "notes": report.notes, **(report.cost or {})},
         as_json,
@@ -408,34 +406,6 @@ def _verify(dataset: Path, as_json: bool) -> None:
 
     sizes = check(dataset)
     _tell(sizes, as_json, lambda: _lines([f"{dataset} is sound: {_sizes(sizes)}"]))
-
-
-def _window(text: str) -> int | Literal["chromosome", "none"]:
-    from .graphs.errors import InputError
-
-    if text == "chromosome":
-        return "chromosome"
-    if text == "none":
-        return "none"
-    if not text.isdecimal():
-        raise InputError(f"--window {text}: pass a number of bp, like 250000, chromosome or none.")
-    return int(text)
-
-
-def _names(text: str | None, option: str) -> tuple[str, ...]:
-    """Split A,B; names that hold a comma stand in double quotes."""
-    import csv
-
-    from .graphs.errors import InputError
-
-    if text is None:
-        return ()
-    names = tuple(
-        name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip()
-    )
-    if not names:
-        raise InputError(f"{option} names nothing. Pass A,B, or leave it out.")
-    return names
 
 
 def _tell(content: Any, as_json: bool, human: Callable[[], None]) -> None:

@@ -23,7 +23,7 @@ from .files.counts import Modality, Name
 from .options import BuildOptions
 from .plan import BuildInputs, Plan, plan_build
 
-__all__ = ["BuildOptions", "BuildReport", "build", "preview"]
+__all__ = ["BuildOptions", "BuildReport", "build"]
 
 _CHUNK = 256  # cells in memory at a time: their counts fit the processor's cache
 
@@ -41,7 +41,7 @@ class BuildReport:
     notes
         What was chosen, dropped, filled or found, a line each.
     cost
-        Of a preview: estimated ``nonzeros``, ``disk_bytes`` and ``memory_bytes``.
+        Of a dry run: estimated ``nonzeros``, ``disk_bytes`` and ``memory_bytes``.
     """
 
     path: Path
@@ -72,6 +72,7 @@ def build(
     labels_file: Path | None = None,
     like: Path | None = None,
     options: BuildOptions | None = None,
+    dry_run: bool = False,
     progress: bool = True,
 ) -> BuildReport:
     """Make a graph dataset from an RNA/ATAC experiment, or from one of the two alone.
@@ -98,6 +99,8 @@ def build(
         Dataset whose genes, peaks, prior and fitted attributes the new one takes.
     options
         See `BuildOptions`.
+    dry_run
+        Write nothing: tell what would be made and its cost, after all checks but those of every count.
     progress
         Show bars while counts stream.
 
@@ -108,6 +111,10 @@ def build(
     """
     options = options or BuildOptions()
     given = BuildInputs.of(inputs, gtf, fasta, loops, labels_file, like)
+    if dry_run:
+        refuse_existing(Path(out))
+        plan = plan_build(given, options, progress=progress)
+        return BuildReport(Path(out), plan.sizes, plan.notes, plan.cost(_CHUNK))
     with StoreWriter(Path(out)) as writer:
         plan = plan_build(given, options, scratch=writer.scratch, progress=progress)
         plan.layout.write(writer)
@@ -127,25 +134,6 @@ def build(
             }
         )
     return BuildReport(Path(out), plan.sizes, plan.notes)
-
-
-def preview(
-    inputs: Sequence[Path],
-    out: Path,
-    *,
-    gtf: Path | None = None,
-    fasta: Path | None = None,
-    loops: Path | None = None,
-    labels_file: Path | None = None,
-    like: Path | None = None,
-    options: BuildOptions | None = None,
-    progress: bool = True,
-) -> BuildReport:
-    """Tell what `build` would make and what it would cost; all checks are made but those of every count."""
-    refuse_existing(Path(out))
-    given = BuildInputs.of(inputs, gtf, fasta, loops, labels_file, like)
-    plan = plan_build(given, options or BuildOptions(), progress=progress)
-    return BuildReport(Path(out), plan.sizes, plan.notes, plan.cost(_CHUNK))
 
 
 def _stream(writer: StoreWriter, plan: Plan, name: Name, progress: bool) -> CsrRows:

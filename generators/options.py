@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
@@ -170,3 +171,37 @@ class BuildOptions:
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise InputError(f"--{option.replace('_', '-')} {value}: choose {' or '.join(choices)}.")
+
+
+def parse_window(text: str) -> Window:
+    """Read a window from a command line.
+
+    Raises
+    ------
+    InputError
+        It is neither a number nor one of the words.
+    """
+    if text == "chromosome":
+        return "chromosome"
+    if text == "none":
+        return "none"
+    if not text.isdecimal():
+        raise InputError(f"--window {text}: pass a number of bp, like 250000, chromosome or none.")
+    return int(text)
+
+
+def parse_names(text: str | None, option: str) -> tuple[str, ...]:
+    """Split ``A,B`` from a command line; names that hold a comma stand in double quotes.
+
+    Raises
+    ------
+    InputError
+        The option is given and names nothing.
+    """
+    if text is None:
+        return ()
+    fields = next(csv.reader([text], skipinitialspace=True), [])
+    names = tuple(name.strip() for name in fields if name.strip())
+    if not names:
+        raise InputError(f"{option} names nothing. Pass A,B, or leave it out.")
+    return names

@@ -11,6 +11,7 @@ import pytest
 from random_dataset import write_random_dataset
 
 if TYPE_CHECKING:
+    from handmade_experiment import Inputs
     from scweave.generators.simulate import SimulatedFiles
 
 SHARED_DATA = Path(os.environ.get("SCWEAVE_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -34,6 +35,24 @@ def random_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chromosome_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with a chromosome prior."""
     return write_random_dataset(tmp_path_factory.mktemp("random") / "dataset", window=False)
+
+
+@pytest.fixture(scope="session")
+def made() -> Inputs:
+    """The handmade experiment in memory; tests change copies of it."""
+    from handmade_experiment import handmade
+
+    return handmade()
+
+
+@pytest.fixture(scope="session")
+def handmade_dataset(tmp_path_factory: pytest.TempPathFactory, made: Inputs) -> Path:
+    """Its graph dataset."""
+    from handmade_experiment import run_build
+
+    folder = tmp_path_factory.mktemp("handmade")
+    run_build(folder, made, window=1000)
+    return folder / "dataset"
 
 
 @pytest.fixture(scope="session")

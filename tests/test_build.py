@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from handmade_experiment import LENGTHS, N_CELLS, Inputs, emptied, gene_line, handmade, run_build
+from handmade_experiment import LENGTHS, N_CELLS, Inputs, emptied, gene_line, run_build
 from scweave.generators.attributes import highly_variable
 from scweave.generators.build import BuildOptions, build
 from scweave.generators.simulate import SimulatedFiles, simulate
@@ -29,18 +29,6 @@ def stored(folder, name):
 
 
 @pytest.fixture(scope="module")
-def made():
-    return handmade()
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory, made):
-    folder = tmp_path_factory.mktemp("handmade")
-    run_build(folder, made, window=1000)
-    return folder / "dataset"
-
-
-@pytest.fixture(scope="module")
 def simulated(tmp_path_factory) -> SimulatedFiles:
     out = tmp_path_factory.mktemp("simulated") / "s.h5mu"
     return simulate(out, cells=120, genes=40, peaks=400, types=4, rare_types=0, progress=False)
@@ -52,24 +40,24 @@ def build_simulated(files, out, **options):
 
 
 @pytest.mark.parametrize("name", ["rna", "atac"])
-def test_every_count_is_stored_under_its_cell_and_feature(dataset, made, name):
+def test_every_count_is_stored_under_its_cell_and_feature(handmade_dataset, made, name):
     given = getattr(made, name).to_df()
-    found = stored(dataset, name)
+    found = stored(handmade_dataset, name)
     assert sorted(found.index) == sorted(given.index)
     assert sorted(found.columns) == sorted(given.columns)
     pd.testing.assert_frame_equal(found, given.loc[found.index, found.columns], check_names=False)
 
 
-def test_labels_and_donors_follow_their_cells(dataset, made):
-    cells = Store(dataset).table("cells").set_index("barcode")
+def test_labels_and_donors_follow_their_cells(handmade_dataset, made):
+    cells = Store(handmade_dataset).table("cells").set_index("barcode")
     assert (cells["cell_type"] == made.rna.obs["kind"].astype(str)[cells.index]).all()
     assert cells["donor"].isna().all()
     assert (cells["n_genes"] == (made.rna.to_df() > 0).sum(axis=1)[cells.index]).all()
     assert (cells["n_peaks"] == (made.atac.to_df() > 0).sum(axis=1)[cells.index]).all()
 
 
-def test_peaks_and_genes_are_sorted_by_place(dataset):
-    store = Store(dataset)
+def test_peaks_and_genes_are_sorted_by_place(handmade_dataset):
+    store = Store(handmade_dataset)
     chromosomes = store.manifest["chromosomes"]
     assert chromosomes == ["chr2", "chr10", "chrM"]
     peaks, genes = store.table("peaks"), store.table("genes")
@@ -86,8 +74,8 @@ def test_peaks_and_genes_are_sorted_by_place(dataset):
     assert (placed["gene"] == placed["symbol"]).all()
 
 
-def test_variability_is_fitted_on_training_cells_only(dataset, made, tmp_path):
-    store = Store(dataset)
+def test_variability_is_fitted_on_training_cells_only(handmade_dataset, made, tmp_path):
+    store = Store(handmade_dataset)
     cells, genes = store.table("cells"), store.table("genes")
     train = cells.loc[cells["split"] == "train", "barcode"]
     matrix = sparse.csr_matrix(made.rna.to_df().loc[train, genes["gene"]].to_numpy())
@@ -102,8 +90,8 @@ def test_variability_is_fitted_on_training_cells_only(dataset, made, tmp_path):
         assert found.equals(genes) == same
 
 
-def test_sequences_are_the_letters_of_the_fasta(dataset, made):
-    store = Store(dataset)
+def test_sequences_are_the_letters_of_the_fasta(handmade_dataset, made):
+    store = Store(handmade_dataset)
     peaks = store.table("peaks")
     letters = ["".join("ACGTN"[code] for code in row) for row in store.array("sequences")]
     assert letters == [
@@ -115,8 +103,8 @@ def test_sequences_are_the_letters_of_the_fasta(dataset, made):
     assert store.manifest["chromosome_lengths"] == LENGTHS
 
 
-def test_window_edges_equal_a_double_loop(dataset):
-    store = Store(dataset)
+def test_window_edges_equal_a_double_loop(handmade_dataset):
+    store = Store(handmade_dataset)
     genes, peaks = store.table("genes"), store.table("peaks")
     indptr, found, distance = (store.array(f"cis_{part}") for part in ("indptr", "peak", "distance"))
     expected = []
@@ -148,15 +136,18 @@ def test_the_chromosome_prior_is_not_stored(made, tmp_path):
         assert (np.flatnonzero(codes == gene) == np.arange(begin, end)).all()
 
 
-def test_the_manifest_says_what_was_built(dataset, made, tmp_path):
-    manifest = json.loads((dataset / MANIFEST).read_text())
+def test_the_manifest_says_what_was_built(handmade_dataset, made, tmp_path):
+    manifest = json.loads((handmade_dataset / MANIFEST).read_text())
     assert manifest["cell_types"] == ["b cell", "t cell"]
     assert manifest["options"]["labels"] == "kind"
     assert [source["name"] for source in manifest["sources"]] == ["atac.h5ad", "rna.h5ad", "g.gtf", "g.fa"]
     assert all(len(source["checksum"]) == 32 and source["bytes"] > 0 for source in manifest["sources"])
     assert manifest["notes"][0].startswith("10 of 12 genes placed (0 by id, 10 by symbol")
-    assert set(manifest["checksums"]) == {path.name for path in dataset.iterdir()} - {MANIFEST, CONFIG}
-    assert verify(dataset)["cells"] == N_CELLS
+    assert set(manifest["checksums"]) == {path.name for path in handmade_dataset.iterdir()} - {
+        MANIFEST,
+        CONFIG,
+    }
+    assert verify(handmade_dataset)["cells"] == N_CELLS
     report = run_build(tmp_path, made, window=1000)
     assert report.sizes == {"cells": N_CELLS, "genes": 12, "peaks": 30, "pairs": 2 * N_CELLS}
     assert (report.path, report.notes) == (tmp_path / "dataset", manifest["notes"])

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from handmade_experiment import N_CELLS, gene_line, handmade, run_build
-from scweave.generators.build import BuildOptions, build, preview
+from handmade_experiment import N_CELLS, gene_line, run_build
+from scweave.generators.build import BuildOptions, build
 from scweave.generators.presets import PRESETS
 from scweave.graphs.bases import decode
 from scweave.graphs.dataset import MultiomeGraphs
@@ -20,18 +20,6 @@ from scweave.graphs.store import Store, verify
 from scweave.interpret.maps import write_maps
 from scweave.train import Job, evaluate_run, run
 from tenx_files import random_counts, write_mtx
-
-
-@pytest.fixture(scope="module")
-def made():
-    return handmade()
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory, made):
-    folder = tmp_path_factory.mktemp("handmade")
-    run_build(folder, made, window=1000)
-    return folder / "dataset"
 
 
 def build_one(folder, made, name, *, gtf=True, fasta=True, **options):
@@ -201,9 +189,9 @@ def build_like(folder, made, reference, **options):
     return build(inputs, folder / "dataset", like=reference, options=options, progress=False)
 
 
-def test_a_query_takes_the_features_of_a_dataset(made, dataset, tmp_path):
-    report = build_like(tmp_path, query(made), dataset)
-    ours, theirs = Store(tmp_path / "dataset"), Store(dataset)
+def test_a_query_takes_the_features_of_a_dataset(made, handmade_dataset, tmp_path):
+    report = build_like(tmp_path, query(made), handmade_dataset)
+    ours, theirs = Store(tmp_path / "dataset"), Store(handmade_dataset)
     for name in ("genes", "peaks"):
         pd.testing.assert_frame_equal(ours.table(name), theirs.table(name), check_like=True)
     for name in ("sequences", "cis_indptr", "cis_peak", "cis_distance"):
@@ -211,7 +199,7 @@ def test_a_query_takes_the_features_of_a_dataset(made, dataset, tmp_path):
     assert ours.manifest["like"] == theirs.fingerprint
     known = [f"G{i}" for i in range(10)]
     for name, columns in (("rna", known), ("atac", list(theirs.table("peaks")["peak"]))):
-        found, given = counts(tmp_path / "dataset", name), counts(dataset, name)
+        found, given = counts(tmp_path / "dataset", name), counts(handmade_dataset, name)
         found.index = found.index.str.removeprefix("query_")
         assert (found.loc[given.index, columns] == given[columns]).all(axis=None)
     assert set(ours.table("cells")["split"]) == {"test"}
@@ -219,16 +207,16 @@ def test_a_query_takes_the_features_of_a_dataset(made, dataset, tmp_path):
     assert any("10 of 12" in note and "genes" in note for note in report.notes), report.notes
 
 
-def test_one_cell_is_enough_for_discovery(made, dataset, tmp_path):
+def test_one_cell_is_enough_for_discovery(made, handmade_dataset, tmp_path):
     one = replace(made, rna=made.rna[:1].copy(), atac=made.atac[made.rna.obs_names[:1]].copy())
-    report = build_like(tmp_path, one, dataset)
+    report = build_like(tmp_path, one, handmade_dataset)
     assert report.sizes["cells"] == report.sizes["pairs"] == 1
 
 
-def test_a_query_of_another_genome_is_refused(made, dataset, tmp_path):
+def test_a_query_of_another_genome_is_refused(made, handmade_dataset, tmp_path):
     far = query(made, shift=100_000)
     with pytest.raises(InputError, match="peaks"):
-        build_like(tmp_path, far, dataset)
+        build_like(tmp_path, far, handmade_dataset)
     assert not (tmp_path / "dataset").exists()
 
 
@@ -244,9 +232,9 @@ def test_a_query_of_another_genome_is_refused(made, dataset, tmp_path):
         ({"like": "."}, "is not a scweave dataset"),
     ],
 )
-def test_what_discovery_cannot_use_is_refused(made, dataset, tmp_path, given, told):
+def test_what_discovery_cannot_use_is_refused(made, handmade_dataset, tmp_path, given, told):
     inputs = made.write(tmp_path)["inputs"]
-    arguments = {"like": dataset} | given
+    arguments = {"like": handmade_dataset} | given
     if "gtf" in arguments:
         arguments["gtf"] = tmp_path / arguments["gtf"]
     if arguments["like"] == ".":
@@ -260,7 +248,7 @@ def test_what_discovery_cannot_use_is_refused(made, dataset, tmp_path, given, to
 def test_a_preview_tells_sizes_and_writes_nothing(made, tmp_path):
     files = made.write(tmp_path / "files")
     options = BuildOptions(labels="kind", window=1000)
-    told = preview(out=tmp_path / "dataset", options=options, **files)
+    told = build(dry_run=True, progress=False, out=tmp_path / "dataset", options=options, **files)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["files"]
     report = build(out=tmp_path / "dataset", options=options, progress=False, **files)
     assert told.sizes == report.sizes
@@ -412,11 +400,11 @@ def test_a_folder_beside_the_matrix_is_no_source(tmp_path):
     assert names == ["matrix.mtx", "features.tsv", "barcodes.tsv", "g.gtf"]
 
 
-def test_what_only_maps_can_use_is_refused_elsewhere(made, dataset, tmp_path):
-    job = Job(dataset, tmp_path / "run", "crossrec", "published", epochs=1, settings=("width=8",))
+def test_what_only_maps_can_use_is_refused_elsewhere(made, handmade_dataset, tmp_path):
+    job = Job(handmade_dataset, tmp_path / "run", "crossrec", "published", epochs=1, settings=("width=8",))
     run(job, progress=False)
     other = replace(made, rna=with_more(made.rna), atac=with_more(made.atac))
-    build_like(tmp_path / "query", other, dataset)
+    build_like(tmp_path / "query", other, handmade_dataset)
     query = tmp_path / "query" / "dataset"
     summary = write_maps(tmp_path / "run", query, tmp_path / "maps", progress=False)
     assert summary["cells"] == N_CELLS
@@ -436,7 +424,9 @@ def test_what_only_maps_can_use_is_refused_elsewhere(made, dataset, tmp_path):
             work()
     assert not (tmp_path / "r").exists() and not (tmp_path / "m.json").exists()
     one = made.write(tmp_path / "one")["inputs"][1]
-    build([one], tmp_path / "rna", like=dataset, options=BuildOptions(discovery=True), progress=False)
+    build(
+        [one], tmp_path / "rna", like=handmade_dataset, options=BuildOptions(discovery=True), progress=False
+    )
     with pytest.raises(InputError, match=r"crossrec needs RNA and ATAC, and .*rna has no ATAC"):
         write_maps(tmp_path / "run", tmp_path / "rna", tmp_path / "maps2", progress=False)
 
@@ -451,8 +441,9 @@ def with_more(data):
 def test_a_dataset_like_one_without_rna_fits_its_own_genes(made, tmp_path):
     build_one(tmp_path / "atac", made, "atac")
     reference = tmp_path / "atac" / "dataset"
-    made.rna.var["gene_ids"] = ["ENS" + name for name in made.rna.var_names]
-    report = build_like(tmp_path / "both", made, reference, discovery=False, labels="kind")
+    rna = made.rna.copy()
+    rna.var["gene_ids"] = ["ENS" + name for name in rna.var_names]
+    report = build_like(tmp_path / "both", replace(made, rna=rna), reference, discovery=False, labels="kind")
     genes = Store(tmp_path / "both" / "dataset").table("genes")
     assert genes["means"].notna().all()
     assert any("fitted on" in note for note in report.notes)
@@ -482,15 +473,15 @@ def test_a_preset_without_its_labels_is_told(made, tmp_path):
         run_build(tmp_path, made, labels=None, preset="issaac")
 
 
-def test_a_preview_refuses_what_the_build_refuses(made, dataset, tmp_path):
+def test_a_preview_refuses_what_the_build_refuses(made, handmade_dataset, tmp_path):
     files = made.write(tmp_path)
     with pytest.raises(InputError, match="exists already"):
-        preview(out=dataset, **files)
+        build(dry_run=True, out=handmade_dataset, **files)
     few = replace(made, rna=made.rna[made.rna.obs_names.sort_values()[:3]].copy())
     files = few.write(tmp_path)
-    for work in (preview, build):
+    for dry_run in (True, False):
         with pytest.raises(InputError, match="variable genes need at least two training cells; found 1"):
-            work(out=tmp_path / "d", options=BuildOptions(ratio=0), progress=False, **files)
+            build(out=tmp_path / "d", options=BuildOptions(ratio=0), dry_run=dry_run, progress=False, **files)
 
 
 def test_a_fold_without_negatives_is_named(made, tmp_path):
@@ -509,3 +500,13 @@ def test_paths_may_be_texts(made, tmp_path):
     )
     config = json.loads((tmp_path / "d" / "config.json").read_text())
     assert config["dataset"] == Store(tmp_path / "d").fingerprint
+
+
+def test_too_few_placed_peaks_are_told_with_both_names(made, tmp_path):
+    told = (
+        r"28 of 30 peaks \(93%\) are on chromosomes of the genome, fewer than --min-placed 0\.95"
+        r" \(peaks: chrM; genome: .*chr.*\)\. Pass the files of the peaks' genome, or lower --min-placed"
+    )
+    with pytest.raises(InputError, match=told):
+        build_one(tmp_path, made, "atac", fasta=False, min_placed=0.95)
+    assert not (tmp_path / "dataset").exists()

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from handmade_experiment import N_CELLS, emptied, handmade, run_build
+from handmade_experiment import N_CELLS, emptied, run_build
 from scweave.cli import main
 from scweave.generators.build import BuildOptions, build
 from scweave.graphs.csr import CsrWriter
@@ -28,11 +28,6 @@ from scweave.graphs.store import Store, StoreWriter, verify
 
 def assert_nothing_left(folder):
     assert [path.name for path in folder.iterdir() if "dataset" in path.name] == []
-
-
-@pytest.fixture(scope="module")
-def made():
-    return handmade()
 
 
 def with_obs(data, **columns):

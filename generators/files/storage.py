@@ -24,8 +24,8 @@ _DENSE: Final = 2**24  # values of dense storage held at a time
 _SAMPLE: Final = 200  # cells looked at before anything is built
 
 
-class Storage(Protocol):
-    """A matrix of cells × features on disk, its values as they are stored.
+class OnDisk(Protocol):
+    """A matrix of cells × features on disk.
 
     Attributes
     ----------
@@ -50,6 +50,10 @@ class Storage(Protocol):
 
     @property
     def stored(self) -> int: ...  # noqa: D102
+
+
+class Storage(OnDisk, Protocol):
+    """A matrix whose rows can be found, its values as they are stored; see `OnDisk`."""
 
     def opened(self) -> AbstractContextManager[Rows]:
         """Open the matrix; the function given returns any rows, in the order wanted."""

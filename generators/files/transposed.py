@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from ...graphs.errors import InputError
 from .damaged import told
-from .storage import Rows, Sample, read_rows
+from .storage import OnDisk, Rows, Sample, read_rows
 
 # Cells, features and values of some stored values.
 Block = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]
@@ -27,28 +27,14 @@ BLOCK: Final = 2**20  # stored values read at a time
 _BUCKET: Final = 2**22  # stored values sorted at a time
 
 
-class Source(Protocol):
-    """Stored values of a matrix of cells × features in the order of its file.
+class Source(OnDisk, Protocol):
+    """Stored values of a matrix in the order of its file; see `OnDisk`.
 
     Attributes
     ----------
-    path, place, shape, stored
-        As `Storage` has them.
     costly
         Whether reading it twice costs more than copying it to the disk.
     """
-
-    @property
-    def path(self) -> Path: ...  # noqa: D102
-
-    @property
-    def place(self) -> str: ...  # noqa: D102
-
-    @property
-    def shape(self) -> tuple[int, int]: ...  # noqa: D102
-
-    @property
-    def stored(self) -> int: ...  # noqa: D102
 
     @property
     def costly(self) -> bool: ...  # noqa: D102
