@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,3 +74,17 @@ def simulated_dataset(simulated: SimulatedFiles) -> Path:
     options = BuildOptions(labels="cell_type", seed=1)
     build([simulated.h5mu], out, gtf=simulated.gtf, fasta=simulated.fasta, options=options, progress=False)
     return out
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Callable[..., list[Path]]:
+    """Write two h5ad files after changing them; give their paths."""
+    from small_pair import GENES, PEAKS, modality
+
+    def write(change_rna=lambda data: data, change_atac=lambda data: data):
+        paths = [tmp_path / "rna.h5ad", tmp_path / "atac.h5ad"]
+        change_rna(modality(GENES)).write_h5ad(paths[0])
+        change_atac(modality(PEAKS, seed=1)).write_h5ad(paths[1])
+        return paths
+
+    return write

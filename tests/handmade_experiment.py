@@ -11,6 +11,7 @@ import pandas as pd
 from scipy import sparse
 
 from scweave.generators.build import BuildOptions, build
+from scweave.graphs.store import Store
 
 N_CELLS = 40
 LENGTHS = {"chr2": 6000, "chr10": 5000, "chrM": 700}
@@ -87,3 +88,24 @@ def emptied(data, barcodes, *, keep_zeros=False):
         data.X = sparse.csr_matrix(data.X.multiply(keep[:, None]))
         data.X.eliminate_zeros()
     return data
+
+
+def stored(folder, name):
+    """Counts of one modality as the dataset holds them, by barcode and feature."""
+    store = Store(folder)
+    features = store.table("genes")["gene"] if name == "rna" else store.table("peaks")["peak"]
+    rows = store.rows(name, len(features))
+    matrix = rows.matrix(np.arange(rows.n_rows)).toarray()
+    return pd.DataFrame(matrix, index=store.table("cells")["barcode"], columns=list(features))
+
+
+def build_one(folder, made, name, *, gtf=True, fasta=True, **options):
+    files = made.write(folder)
+    return build(
+        [folder / f"{name}.h5ad"],
+        folder / "dataset",
+        gtf=files["gtf"] if gtf else None,
+        fasta=files["fasta"] if fasta else None,
+        options=BuildOptions(**{"labels": "kind"} | options),
+        progress=False,
+    )

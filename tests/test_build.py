@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from handmade_experiment import LENGTHS, N_CELLS, Inputs, emptied, gene_line, run_build
+from handmade_experiment import LENGTHS, N_CELLS, Inputs, emptied, gene_line, run_build, stored
 from scweave.generators.attributes import highly_variable
 from scweave.generators.build import BuildOptions, build
 from scweave.generators.simulate import SimulatedFiles, simulate
@@ -18,14 +18,6 @@ from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.store import CONFIG, MANIFEST, Store, verify
 
 EMPTY = {"rna": "cell3", "atac": "cell5"}
-
-
-def stored(folder, name):
-    store = Store(folder)
-    features = store.table("genes")["gene"] if name == "rna" else store.table("peaks")["peak"]
-    rows = store.rows(name, len(features))
-    matrix = rows.matrix(np.arange(rows.n_rows)).toarray()
-    return pd.DataFrame(matrix, index=store.table("cells")["barcode"], columns=list(features))
 
 
 @pytest.fixture(scope="module")

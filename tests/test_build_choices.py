@@ -1,45 +1,21 @@
-"""What a build may choose: one modality, scaffolds, DNA, folds of donors, another dataset's features, presets."""
+"""What a build may choose: one modality, scaffolds, DNA, and the rest."""
 
 import json
 from dataclasses import replace
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import sparse
 
-from handmade_experiment import N_CELLS, gene_line, run_build
+from handmade_experiment import N_CELLS, build_one, gene_line, run_build, stored
 from scweave.generators.build import BuildOptions, build
-from scweave.generators.presets import PRESETS
 from scweave.graphs.bases import decode
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
 from scweave.graphs.loader import GraphLoader
 from scweave.graphs.store import Store, verify
-from scweave.interpret.maps import write_maps
-from scweave.train import Job, evaluate_run, run
+from scweave.train import Job, run
 from tenx_files import random_counts, write_mtx
-
-
-def build_one(folder, made, name, *, gtf=True, fasta=True, **options):
-    files = made.write(folder)
-    return build(
-        [folder / f"{name}.h5ad"],
-        folder / "dataset",
-        gtf=files["gtf"] if gtf else None,
-        fasta=files["fasta"] if fasta else None,
-        options=BuildOptions(**{"labels": "kind"} | options),
-        progress=False,
-    )
-
-
-def counts(folder, name):
-    store = Store(folder)
-    features = store.table("genes")["gene"] if name == "rna" else store.table("peaks")["peak"]
-    rows = store.rows(name, len(features))
-    cells = store.table("cells")["barcode"]
-    return pd.DataFrame(rows.matrix(np.arange(rows.n_rows)).toarray(), index=cells, columns=list(features))
 
 
 @pytest.mark.parametrize("gtf", [True, False])
@@ -50,7 +26,7 @@ def test_atac_alone_builds_with_and_without_annotation(made, tmp_path, gtf):
     assert graphs.modalities == ("atac",)
     assert len(graphs.genes) == (10 if gtf else 0)
     assert report.sizes["pairs"] == 0
-    found = counts(tmp_path / "dataset", "atac")
+    found = stored(tmp_path / "dataset", "atac")
     given = made.atac.to_df().loc[found.index, found.columns]
     pd.testing.assert_frame_equal(found, given, check_names=False, check_dtype=False)
     batch = next(iter(GraphLoader(graphs, 8, attributes=["chrom", "sequence"])))
@@ -65,7 +41,7 @@ def test_rna_alone_builds_with_and_without_annotation(made, tmp_path, gtf):
     report = build_one(tmp_path, made, "rna", gtf=gtf, fasta=False)
     graphs = MultiomeGraphs(tmp_path / "dataset")
     assert (graphs.modalities, len(graphs.peaks), len(graphs)) == (("rna",), 0, N_CELLS)
-    found = counts(tmp_path / "dataset", "rna")
+    found = stored(tmp_path / "dataset", "rna")
     given = made.rna.to_df().loc[found.index, found.columns]
     pd.testing.assert_frame_equal(found, given, check_names=False, check_dtype=False)
     assert graphs.genes.frame["highly_variable"].any()
@@ -113,7 +89,7 @@ def test_scaffolds_are_counted_and_kept_or_dropped(made, tmp_path, scaffolds):
     assert len(peaks) == (28 if scaffolds == "drop" else 30)
     assert peaks["chrom"].str.startswith("GL").any() == (scaffolds == "keep")
     assert pd.isna(genes["chrom"]["G3"]) == (scaffolds == "drop")
-    found = counts(tmp_path / "dataset", "atac")
+    found = stored(tmp_path / "dataset", "atac")
     given = with_scaffold(made).atac.to_df().loc[found.index, found.columns]
     pd.testing.assert_frame_equal(found, given, check_names=False, check_dtype=False)
 
@@ -168,83 +144,6 @@ def test_a_dataset_may_have_no_prior(made, tmp_path):
         assert graph["peak", "cis", "gene"].edge_index.shape == (2, 0)
 
 
-def query(made, *, shift=3):
-    """The same cells under other names, peaks moved a little, genes under their ids, in another order."""
-    rng = np.random.default_rng(3)
-    rna, atac = made.rna[:, rng.permutation(made.rna.n_vars)].copy(), made.atac.copy()
-    rna.var["gene_ids"] = ["ENS" + name if name.startswith("G") else "none" + name for name in rna.var_names]
-    rna.var_names = [f"other{i}" for i in range(rna.n_vars)]
-    parts = atac.var_names.str.extract(r"(\w+):(\d+)-(\d+)")
-    start, end = parts[1].astype(int) + shift, parts[2].astype(int) + shift
-    atac.var_names = parts[0] + ":" + start.astype(str) + "-" + end.astype(str)
-    for data in (rna, atac):
-        data.obs_names = "query_" + data.obs_names
-        data.obs["kind"] = "of one kind"
-    return replace(made, rna=rna, atac=atac)
-
-
-def build_like(folder, made, reference, **options):
-    inputs = made.write(folder)["inputs"]
-    options = BuildOptions(**{"discovery": True} | options)
-    return build(inputs, folder / "dataset", like=reference, options=options, progress=False)
-
-
-def test_a_query_takes_the_features_of_a_dataset(made, handmade_dataset, tmp_path):
-    report = build_like(tmp_path, query(made), handmade_dataset)
-    ours, theirs = Store(tmp_path / "dataset"), Store(handmade_dataset)
-    for name in ("genes", "peaks"):
-        pd.testing.assert_frame_equal(ours.table(name), theirs.table(name), check_like=True)
-    for name in ("sequences", "cis_indptr", "cis_peak", "cis_distance"):
-        assert (ours.array(name) == theirs.array(name)).all()
-    assert ours.manifest["like"] == theirs.fingerprint
-    known = [f"G{i}" for i in range(10)]
-    for name, columns in (("rna", known), ("atac", list(theirs.table("peaks")["peak"]))):
-        found, given = counts(tmp_path / "dataset", name), counts(handmade_dataset, name)
-        found.index = found.index.str.removeprefix("query_")
-        assert (found.loc[given.index, columns] == given[columns]).all(axis=None)
-    assert set(ours.table("cells")["split"]) == {"test"}
-    assert set(ours.table("pairs")["kind"]) == {"positive"}
-    assert any("10 of 12" in note and "genes" in note for note in report.notes), report.notes
-
-
-def test_one_cell_is_enough_for_discovery(made, handmade_dataset, tmp_path):
-    one = replace(made, rna=made.rna[:1].copy(), atac=made.atac[made.rna.obs_names[:1]].copy())
-    report = build_like(tmp_path, one, handmade_dataset)
-    assert report.sizes["cells"] == report.sizes["pairs"] == 1
-
-
-def test_a_query_of_another_genome_is_refused(made, handmade_dataset, tmp_path):
-    far = query(made, shift=100_000)
-    with pytest.raises(InputError, match="peaks"):
-        build_like(tmp_path, far, handmade_dataset)
-    assert not (tmp_path / "dataset").exists()
-
-
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        ({"gtf": "g.gtf"}, r"--like takes genes, peaks, DNA and prior from its dataset: leave out --gtf"),
-        ({"options": {"window": 10}}, "leave out --window"),
-        ({"options": {"around": "gene-body", "refit": True}}, "leave out --around, --refit"),
-        ({"options": {"folds": 3}}, "leave out --folds, --test-donors, --negatives and --ratio"),
-        ({"options": {"ratio": 2}}, "leave out --folds, --test-donors, --negatives and --ratio"),
-        ({"like": None}, r"name the dataset it was trained on with --like"),
-        ({"like": "."}, "is not a scweave dataset"),
-    ],
-)
-def test_what_discovery_cannot_use_is_refused(made, handmade_dataset, tmp_path, given, told):
-    inputs = made.write(tmp_path)["inputs"]
-    arguments = {"like": handmade_dataset} | given
-    if "gtf" in arguments:
-        arguments["gtf"] = tmp_path / arguments["gtf"]
-    if arguments["like"] == ".":
-        arguments["like"] = tmp_path
-    choices = {"discovery": True} | arguments.pop("options", {})
-    with pytest.raises(InputError, match=told):
-        build(inputs, tmp_path / "dataset", options=BuildOptions(**choices), progress=False, **arguments)
-    assert not (tmp_path / "dataset").exists()
-
-
 def test_a_preview_tells_sizes_and_writes_nothing(made, tmp_path):
     files = made.write(tmp_path / "files")
     options = BuildOptions(labels="kind", window=1000)
@@ -258,98 +157,6 @@ def test_a_preview_tells_sizes_and_writes_nothing(made, tmp_path):
     size = sum(path.stat().st_size for path in (tmp_path / "dataset").iterdir())
     assert 0.1 * size < told.cost["disk_bytes"] < 2 * size
     assert "would hold 40 cells, 12 genes, 30 peaks, 80 pairs" in told.lines()[-2]
-
-
-def published_files(folder, made, preset, *, by_name=True):
-    """Write the published AnnData format with its quirks; the FASTA has a record a peak."""
-    folder.mkdir(exist_ok=True)
-    rng = np.random.default_rng(0)
-    order = rng.permutation(made.rna.n_obs)
-    rna, atac = made.rna.copy(), made.atac[made.rna.obs_names].copy()
-    issaac = preset == "issaac"
-    parts = atac.var_names.str.extract(r"(\w+):(\d+)-(\d+)")
-    names = {"rna": rna.var_names.copy(), "atac": atac.var_names.copy()}
-    chrom = {line.split('gene_name "')[1].split('"')[0]: line.split("\t") for line in made.gtf.splitlines()}
-    rna.var["chrom"] = [chrom[name][0] if name in chrom else "chrUnknown" for name in rna.var_names]
-    rna.var["chromStart"] = [int(chrom[name][3]) - 1 if name in chrom else 0 for name in rna.var_names]
-    rna.var["chromEnd"] = [int(chrom[name][4]) if name in chrom else 1 for name in rna.var_names]
-    rna.var["_" if issaac else "strand"] = [chrom[n][6] if n in chrom else "+" for n in rna.var_names]
-    rna.var["means"], rna.var["variances"] = rng.random(rna.n_vars), rng.random(rna.n_vars)
-    rna.var["variances_norm"] = rng.random(rna.n_vars)
-    rna.var["highly_variable"] = rng.random(rna.n_vars) < 0.5
-    atac.var["chrom"], atac.var["chromStart"] = parts[0].to_numpy(), parts[1].astype(int).to_numpy()
-    atac.var["chromEnd"] = parts[2].astype(int).to_numpy()
-    if issaac:
-        rna.var["gene"], atac.var["peak"] = names["rna"].to_numpy(), names["atac"].to_numpy()
-        for data in (rna, atac):
-            data.var_names = [str(i) for i in range(data.n_vars)]
-            data.obs["cell"] = data.obs_names
-    for data in (rna, atac):
-        data.obs["cell_type"] = data.obs.pop("kind")
-    where = PRESETS[preset]
-    rna[order].copy().write_h5ad(folder / where.rna)
-    data = atac[order].copy()
-    data.X = data.X.toarray() if issaac else sparse.csr_matrix(data.X)
-    data.write_h5ad(folder / where.atac)
-    with (folder / "peaks.fa").open("w") as file:
-        for i, (name, at) in enumerate(zip(names["atac"], parts.itertuples(), strict=True)):
-            text = made.dna[at[1]][int(at[2]) : int(at[3])][:256].ljust(256, "N")
-            file.write(f">{name if by_name else f'record{i}'}\n{text.lower() if i % 2 else text}\n")
-    return [folder / where.rna, folder / where.atac], folder / "peaks.fa"
-
-
-@pytest.mark.parametrize("by_name", [True, False])
-@pytest.mark.parametrize("preset", PRESETS)
-def test_presets_read_the_published_format(made, tmp_path, preset, by_name):
-    inputs, fasta = published_files(tmp_path / "files", made, preset, by_name=by_name)
-    options = BuildOptions(preset=preset)
-    report = build(inputs, tmp_path / "dataset", fasta=fasta, options=options, progress=False)
-    store = Store(tmp_path / "dataset")
-    genes, peaks = store.table("genes").set_index("gene"), store.table("peaks")
-    assert store.manifest["genome"] == PRESETS[preset].genome
-    assert store.manifest["cell_types"] == ["b cell", "t cell"]
-    given = ad.read_h5ad(inputs[0]).var
-    given.index = given["gene"] if preset == "issaac" else given.index
-    for name in ("means", "variances_norm", "highly_variable"):
-        assert (genes[name] == given[name][genes.index]).all()
-    strand = given["_" if preset == "issaac" else "strand"][genes.index]
-    placed = genes["chrom"].notna()
-    assert placed.sum() == 10
-    assert (genes["strand"] == strand)[placed].all()
-    end = given["chromEnd"][genes.index] - 1
-    tss = given["chromStart"][genes.index].where(strand == "+", end)
-    assert (genes["tss"] == tss)[placed].all()
-    letters = decode(store.array("sequences"))
-    for peak, found in zip(peaks.itertuples(), letters, strict=True):
-        assert found == made.dna[peak.chrom][peak.start : peak.end][:256]
-    found = counts(tmp_path / "dataset", "atac")
-    expected = made.atac.to_df().loc[found.index, found.columns]
-    pd.testing.assert_frame_equal(found, expected, check_names=False, check_dtype=False)
-    assert any(f"preset {preset}" in note and "published were" in note for note in report.notes)
-
-
-def test_refitting_ignores_what_var_brings(made, tmp_path):
-    inputs, _ = published_files(tmp_path / "files", made, "snare")
-    for refit in (False, True):
-        options = BuildOptions(preset="snare", refit=refit)
-        report = build(inputs, tmp_path / str(refit), options=options, progress=False)
-        fitted = [note for note in report.notes if note.startswith("means, variances, variances_norm")]
-        assert any("training cells" in note and "fitted on" in note for note in fitted) == refit
-    kept, refitted = (Store(tmp_path / str(refit)).table("genes") for refit in (False, True))
-    assert (kept["means"] != refitted["means"]).any()
-
-
-def test_an_unknown_preset_is_told():
-    with pytest.raises(InputError, match=r"--preset mars: there is none\. Choose one of issaac, pbmc, share"):
-        BuildOptions(preset="mars")
-
-
-def test_files_of_another_genome_than_the_preset_are_refused(made, tmp_path):
-    rna = made.rna.copy()
-    rna.uns["genome"] = "hg38"
-    rna.obs["cell_type"] = rna.obs["kind"]
-    with pytest.raises(InputError, match=r"the preset is on mm10, but the files say hg38"):
-        run_build(tmp_path, replace(made, rna=rna), labels=None, preset="snare")
 
 
 def test_the_config_tells_all_arguments(made, tmp_path):
@@ -398,79 +205,6 @@ def test_a_folder_beside_the_matrix_is_no_source(tmp_path):
     build([folder], tmp_path / "d", gtf=gtf, progress=False)
     names = [source["name"] for source in Store(tmp_path / "d").manifest["sources"]]
     assert names == ["matrix.mtx", "features.tsv", "barcodes.tsv", "g.gtf"]
-
-
-def test_what_only_maps_can_use_is_refused_elsewhere(made, handmade_dataset, tmp_path):
-    job = Job(handmade_dataset, tmp_path / "run", "crossrec", "published", epochs=1, settings=("width=8",))
-    run(job, progress=False)
-    other = replace(made, rna=with_more(made.rna), atac=with_more(made.atac))
-    build_like(tmp_path / "query", other, handmade_dataset)
-    query = tmp_path / "query" / "dataset"
-    summary = write_maps(tmp_path / "run", query, tmp_path / "maps", progress=False)
-    assert summary["cells"] == N_CELLS
-    with pytest.raises(InputError, match=r"has no pairs in its train split .*A map can be made of it"):
-        evaluate_run(tmp_path / "run", query, tmp_path / "m.json", progress=False)
-    run_build(tmp_path / "positive", other, ratio=0, window=1000)
-    told = r"has no negative pairs in its train split"
-    for work in (
-        lambda: run(
-            replace(job, dataset=tmp_path / "positive" / "dataset", out=tmp_path / "r"), progress=False
-        ),
-        lambda: evaluate_run(
-            tmp_path / "run", tmp_path / "positive" / "dataset", tmp_path / "m.json", progress=False
-        ),
-    ):
-        with pytest.raises(InputError, match=told):
-            work()
-    assert not (tmp_path / "r").exists() and not (tmp_path / "m.json").exists()
-    one = made.write(tmp_path / "one")["inputs"][1]
-    build(
-        [one], tmp_path / "rna", like=handmade_dataset, options=BuildOptions(discovery=True), progress=False
-    )
-    with pytest.raises(InputError, match=r"crossrec needs RNA and ATAC, and .*rna has no ATAC"):
-        write_maps(tmp_path / "run", tmp_path / "rna", tmp_path / "maps2", progress=False)
-
-
-def with_more(data):
-    """Other counts for the same features: cells that no model of the handmade experiment has seen."""
-    data = data.copy()
-    data.X.data += 1
-    return data
-
-
-def test_a_dataset_like_one_without_rna_fits_its_own_genes(made, tmp_path):
-    build_one(tmp_path / "atac", made, "atac")
-    reference = tmp_path / "atac" / "dataset"
-    rna = made.rna.copy()
-    rna.var["gene_ids"] = ["ENS" + name for name in rna.var_names]
-    report = build_like(tmp_path / "both", replace(made, rna=rna), reference, discovery=False, labels="kind")
-    genes = Store(tmp_path / "both" / "dataset").table("genes")
-    assert genes["means"].notna().all()
-    assert any("fitted on" in note for note in report.notes)
-    assert Store(tmp_path / "both" / "dataset").manifest["options"]["sequence_length"] == 256
-
-
-def test_the_genome_and_the_choices_of_a_reference_are_inherited(made, tmp_path):
-    of = {name: getattr(made, name).copy() for name in ("rna", "atac")}
-    for data in of.values():
-        data.uns["genome"] = "mm10"
-    run_build(tmp_path / "a", replace(made, **of), window="chromosome", sequence_length=32)
-    build_like(tmp_path / "b", query(made), tmp_path / "a" / "dataset")
-    manifest = Store(tmp_path / "b" / "dataset").manifest
-    assert (manifest["genome"], manifest["options"]["window"]) == ("mm10", "chromosome")
-    assert manifest["options"]["sequence_length"] == 32
-    for data in of.values():
-        data.uns["genome"] = "hg38"
-    with pytest.raises(InputError, match=r"the query is on hg38, but .*dataset is on mm10"):
-        build_like(tmp_path / "c", replace(made, **of), tmp_path / "b" / "dataset")
-
-
-def test_a_preset_without_its_labels_is_told(made, tmp_path):
-    told = (
-        r"preset issaac expects its labels in obs\['cell_type'\]; the columns are kind, donor\. Pass --labels"
-    )
-    with pytest.raises(InputError, match=told):
-        run_build(tmp_path, made, labels=None, preset="issaac")
 
 
 def test_a_preview_refuses_what_the_build_refuses(made, handmade_dataset, tmp_path):
