@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..graphs.bases import Anchor
 from ..graphs.errors import InputError
 from ..graphs.schema import SEQUENCE_LENGTH
-from .genomes.chromosomes import harmonise, known_build
+from .genomes.chromosomes import harmonise
 from .genomes.dna import PeakDna, read_peak_dna
 from .genomes.fasta import read_lengths
 from .genomes.gtf import no_genes, read_genes, strip_version
@@ -64,11 +64,6 @@ class Genome:
         if self.gtf is None:
             return list(self.lengths)
         return [str(name) for name in self.genes["chrom"].unique()]
-
-    @property
-    def build(self) -> str | None:
-        """Build that the FASTA's lengths prove (see `known_build`); None without one."""
-        return known_build(self.lengths)
 
     def place_genes(
         self, names: Sequence[str] | pd.Index, ids: Sequence[str] | pd.Index | None = None
