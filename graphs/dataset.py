@@ -284,10 +284,14 @@ class MultiomeGraphs(Dataset):  # type: ignore[misc]
             data[kind].edge_index = torch.from_numpy(np.stack([np.repeat(np.arange(len(rows)), counts), ids]))
             data[kind][field] = torch.from_numpy(counted)
         if cis:
-            data[CIS].edge_index, data[CIS][DISTANCE] = self._cis_edges()
+            data[CIS].edge_index, data[CIS][DISTANCE] = self.cis_edges()
         return data
 
-    def _cis_edges(self) -> tuple[Tensor, Tensor]:
+    def cis_edges(self) -> tuple[Tensor, Tensor]:
+        """Return all edges of the prior, by gene, then peak: ends (2, edges), peak first, and distances (edges,).
+
+        The chromosome prior is written out: every peak on a gene's chromosome. Ask `n_cis` first.
+        """
         n_genes = len(self.genes)
         if self.cis is not None:
             gene = np.repeat(np.arange(n_genes), np.diff(self.cis.indptr))
@@ -301,7 +305,9 @@ class MultiomeGraphs(Dataset):  # type: ignore[misc]
         distance = torch.where(tss < 0, NO_DISTANCE, (centre - tss) * sign)
         return torch.stack([peak, gene_of]), distance
 
-    def _n_cis(self) -> int:
+    @property
+    def n_cis(self) -> int:
+        """Number of edges of the prior."""
         if self.cis is not None:
             return int(self.cis.indptr[-1])
         first, last = self.cis_ranges
@@ -311,7 +317,7 @@ class MultiomeGraphs(Dataset):  # type: ignore[misc]
         stored = sum(
             int((m.indptr[rows + 1] - m.indptr[rows]).sum()) for m in (self.rna_rows, self.atac_rows)
         )
-        n_cis = self._n_cis() if cis else 0
+        n_cis = self.n_cis if cis else 0
         size = 20 * stored + 24 * n_cis  # two int64 ends and a float32 value, or an int64 distance
         allowed = psutil.virtual_memory().available // 2 if limit is None else limit
         if size > allowed:

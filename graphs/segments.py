@@ -50,13 +50,34 @@ def segment_sum(values: Tensor, segment: Tensor, n_segments: int) -> Tensor:
 
 
 def segment_softmax(scores: Tensor, segment: Tensor, n_segments: int) -> Tensor:
-    """Softmax of ``scores`` (n,) within each segment; empty segments are fine.
+    """Softmax of ``scores`` (n, …) within each segment, column by column; empty segments are fine.
 
     Formula: exp(s_i - max) / Σ_j exp(s_j - max) over the entries j of i's segment.
     """
-    top = scores.new_full((n_segments,), -torch.inf).scatter_reduce(0, segment, scores.detach(), "amax")
+    shape = (n_segments, *scores.shape[1:])
+    index = segment.reshape(-1, *[1] * (scores.dim() - 1)).expand_as(scores)
+    top = scores.new_full(shape, -torch.inf).scatter_reduce(0, index, scores.detach(), "amax")
     weights = torch.exp(scores - top[segment])
     return weights / segment_sum(weights, segment, n_segments)[segment]
+
+
+def segment_rank(scores: Tensor, segment: Tensor, n_segments: int) -> Tensor:
+    """Rank ``scores`` (n, columns) within each segment from 0, the largest first, ties by lower index.
+
+    Parameters
+    ----------
+    scores
+        (n, columns).
+    segment
+        (n,) int64, ascending.
+    n_segments
+        Number of segments.
+    """
+    first = torch.searchsorted(segment, torch.arange(n_segments, device=segment.device))
+    by_score = torch.argsort(scores, dim=0, descending=True, stable=True)
+    order = torch.gather(by_score, 0, torch.argsort(segment[by_score], dim=0, stable=True))
+    place = torch.arange(len(segment), device=segment.device) - first[segment]
+    return torch.empty_like(order).scatter_(0, order, place[:, None].expand_as(order))
 
 
 def like_sized(queries: Tensor, keys: Tensor, *, tile: int) -> Iterator[tuple[Tensor, int, int]]:

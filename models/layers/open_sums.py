@@ -1,0 +1,74 @@
+"""Sums over the open peaks of cells along the prior edges, at the cost of open peaks × their edges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .prior_edges import PriorEdges
+
+_NODES = 1 << 15  # open peaks whose edges are listed at a time
+
+
+def open_sums(weight: Tensor, edges: PriorEdges, peak: Tensor, value: Tensor, ptr: Tensor) -> Tensor:
+    """Return Σ over the open peaks p of a cell of value · weight[p → gene], (cells, genes).
+
+    Parameters
+    ----------
+    weight
+        (edges,), differentiable.
+    edges
+        The prior.
+    peak, value
+        (nodes,) ids and values of open peaks, cell after cell.
+    ptr
+        (cells + 1,) pointers into the nodes.
+
+    Notes
+    -----
+    Neither genes × peaks nor the list of (open peak, edge) items is held: items are listed a chunk at a
+    time, and again in the backward.
+    """
+    return _OpenSums.apply(weight, edges, peak, value, ptr)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _OpenSums(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, edges: PriorEdges, peak: Tensor, value: Tensor, ptr: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(peak, value, ptr)
+        ctx.edges = edges
+        sums = weight.new_zeros((len(ptr) - 1) * edges.n_genes)
+        own = weight[edges.by_peak]
+        for where, target, item in _items(edges, peak, value, ptr):
+            sums.index_add_(0, target, own[where] * item)
+        return sums.view(-1, edges.n_genes)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        peak, value, ptr = ctx.saved_tensors
+        edges: PriorEdges = ctx.edges
+        flat, own = grad.reshape(-1), grad.new_zeros(len(edges))
+        for where, target, item in _items(edges, peak, value, ptr):
+            own.index_add_(0, where, flat[target] * item)
+        return torch.empty_like(own).index_copy_(0, edges.by_peak, own), None, None, None, None
+
+
+def _items(
+    edges: PriorEdges, peak: Tensor, value: Tensor, ptr: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield, for open peaks and their edges: place by peak, place among cells × genes, and value."""
+    base = torch.repeat_interleave(ptr.diff()) * edges.n_genes
+    gene = edges.gene[edges.by_peak]
+    for begin in range(0, len(peak), _NODES):
+        nodes = slice(begin, begin + _NODES)
+        first = edges.peak_ptr[peak[nodes]]
+        width = edges.peak_ptr[peak[nodes] + 1] - first
+        node = torch.repeat_interleave(width)
+        before = width.cumsum(0) - width
+        where = torch.arange(len(node), device=node.device) + (first - before)[node]
+        yield where, base[nodes][node] + gene[where], value[nodes][node]

@@ -1,0 +1,84 @@
+"""PairMatching: which RNA encoding belongs to which ATAC encoding."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .profiles import DEPTHS
+
+_START, _WARMEST = 1 / 0.07, 100.0  # inverse temperature at first and at most
+
+
+class PairMatching(nn.Module):
+    """Cosine of two encodings at a learned temperature, and a classifier of pairs beside it.
+
+    Parameters
+    ----------
+    width
+        Width of the encodings.
+    hidden
+        Width of the classifier's hidden layer.
+    dropout
+        In the classifier.
+    """
+
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(_START)))
+        self.classifier = nn.Sequential(
+            nn.Linear(2 * width + 1 + 2 * DEPTHS, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, 1),
+        )
+
+    def temperature(self) -> Tensor:
+        """Return the inverse temperature."""
+        return self.log_temperature.exp().clamp_max(_WARMEST)
+
+    def contrast(self, rna: Tensor, atac: Tensor, rna_cell: Tensor, atac_cell: Tensor) -> Tensor:
+        """Return the mean cross-entropy of finding a cell's partner among the batch, both ways.
+
+        Parameters
+        ----------
+        rna, atac
+            (pairs, width) unit encodings.
+        rna_cell, atac_cell
+            (pairs,) cells they come from. All profiles of a batch are candidates, those of negative pairs too;
+            a second copy of the partner itself is none.
+
+        Returns
+        -------
+        Zero where no pair of the batch is of one cell.
+        """
+        scores = self.temperature() * (rna @ atac.T)
+        own = torch.arange(len(rna), device=rna.device)
+        same = rna_cell[:, None] == atac_cell
+        other_copy = same & (own[:, None] != own)
+        scores = scores.masked_fill(other_copy, -torch.inf)
+        match = same.diagonal().nonzero().squeeze(1)
+        if not len(match):
+            return scores.new_zeros(())
+        found: Tensor = 0.5 * (
+            F.cross_entropy(scores[match], match) + F.cross_entropy(scores.T[match], match)
+        )
+        return found
+
+    def logits(self, rna: Tensor, atac: Tensor, depths: Tensor) -> Tensor:
+        """Return the log odds that each pair is of one cell, (pairs,).
+
+        Parameters
+        ----------
+        rna, atac
+            (pairs, width) unit encodings.
+        depths
+            (pairs, 4) depths of both profiles.
+        """
+        alike = (rna * atac).sum(1, keepdim=True) * self.temperature().detach()
+        features = torch.cat([rna * atac, (rna - atac).abs(), alike, depths], 1)
+        logits: Tensor = self.classifier(features).squeeze(1)
+        return logits
