@@ -66,7 +66,7 @@ def demo(
     files = write(out / "simulated.h5mu", cells=cells, genes=genes, peaks=peaks, seed=seed, progress=show)
     options = BuildOptions(labels="cell_type", seed=seed)
     make([files.h5mu], out / "dataset", gtf=files.gtf, fasta=files.fasta, options=options, progress=show)
-    job = Job(out / "dataset", out / "run", "crossrec", "published", epochs=epochs, seed=seed)
+    job = Job(out / "dataset", out / "run", "crossrec", epochs=epochs, seed=seed)
     metrics = run(job, progress=show)
     maps = write_maps(
         out / "run", out / "dataset", out / "maps", truth=files.links, truth_kind="links", progress=show
@@ -254,9 +254,7 @@ def build(
     )
 
 
-@app.command(
-    epilog=_example("scweave train runs/dataset --model crossrec --mode published --out runs/crossrec")
-)
+@app.command(epilog=_example("scweave train runs/dataset --model crossrec --out runs/crossrec"))
 def train(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Made by `scweave build`.")],
     model: Annotated[str, typer.Option(metavar="crossrec", help="Which model.")],
@@ -265,8 +263,8 @@ def train(
         str, typer.Option(metavar="published|default", help="The function as published, or corrected.")
     ] = "default",
     epochs: Annotated[int, typer.Option(help="Epochs at most.")] = 100,
-    batch_size: Annotated[int, typer.Option(help="Pairs a step.")] = 32,
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = 5e-4,
+    batch_size: Annotated[int | None, typer.Option(help="Pairs a step; 512, published 32.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; 0.002, published 0.0005.")] = None,
     patience: Annotated[int, typer.Option(help="Epochs without improvement before stopping.")] = 10,
     devices: Annotated[int, typer.Option(help="Devices to train on.")] = 1,
     precision: Annotated[str, typer.Option(help="As Lightning names it.")] = "32-true",

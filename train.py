@@ -15,6 +15,7 @@ from scweave.graphs.schema import MODALITIES, Split
 from scweave.graphs.whole import versions, write_json
 from scweave.models.checkpoint import check_unseen, load_model, open_for
 from scweave.models.evaluation import evaluate
+from scweave.models.recommender import kind_of
 from scweave.models.settings import parse_settings
 from scweave.models.training import TrainOptions, fit
 
@@ -28,8 +29,8 @@ class Job:
     model: str
     mode: str = "default"
     epochs: int = 100
-    batch_size: int = 32
-    lr: float = 5e-4
+    batch_size: int | None = None  # None: what the mode is usually trained with
+    lr: float | None = None
     patience: int = 10
     devices: int = 1
     precision: str = "32-true"
@@ -39,10 +40,12 @@ class Job:
 
     def options(self) -> TrainOptions:
         """Return what the training loop needs."""
+        kind = kind_of(self.mode)
         return TrainOptions(
             epochs=self.epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
+            batch_size=kind.batch_size if self.batch_size is None else self.batch_size,
+            lr=kind.lr if self.lr is None else self.lr,
+            weight_decay=kind.weight_decay,
             patience=self.patience,
             precision=self.precision,
             seed=self.seed,
@@ -72,7 +75,7 @@ def run(job: Job, *, resume: bool = False, progress: bool = True) -> dict[str, A
         folder in use.
     """
     _check_model(job)
-    config, options = parse_settings(job.settings), job.options()
+    config, options = parse_settings(job.settings, job.mode), job.options()
     graphs = MultiomeGraphs(job.dataset, fold=job.fold)
     graphs.require(MODALITIES, job.model)
     for split in get_args(Split):
@@ -132,13 +135,6 @@ def _check_model(job: Job) -> None:
         raise InputError(f"--model {job.model}: this version has crossrec. Pass --model crossrec.")
     if job.devices != 1:
         raise InputError(f"--devices {job.devices}: this version trains on one device. Leave the option out.")
-    if job.mode not in ("published", "default"):
-        raise InputError(f"--mode {job.mode}: choose published or default.")
-    if job.mode == "default":
-        raise InputError(
-            "crossrec has its published mode only in this version; the corrected default comes later. "
-            "Pass --mode published."
-        )
 
 
 def _check_pairs(graphs: MultiomeGraphs, split: str) -> None:
@@ -157,8 +153,9 @@ def _describe(job: Job, graphs: MultiomeGraphs) -> dict[str, Any]:
     arguments = {
         name: str(value) if isinstance(value, Path) else value for name, value in asdict(job).items()
     }
+    used = {name: getattr(job.options(), name) for name in ("batch_size", "lr")}
     return {
-        "arguments": {**arguments, "settings": list(job.settings)},
+        "arguments": {**arguments, **used, "settings": list(job.settings)},
         "seed": job.seed,
         "dataset": {"path": str(job.dataset), "fingerprint": graphs.fingerprint},
         "versions": versions(),

@@ -73,7 +73,8 @@ def segment_rank(scores: Tensor, segment: Tensor, n_segments: int) -> Tensor:
     n_segments
         Number of segments.
     """
-    first = torch.searchsorted(segment, torch.arange(n_segments, device=segment.device))
+    sizes = torch.bincount(segment, minlength=n_segments)
+    first = sizes.cumsum(0) - sizes
     by_score = torch.argsort(scores, dim=0, descending=True, stable=True)
     order = torch.gather(by_score, 0, torch.argsort(segment[by_score], dim=0, stable=True))
     place = torch.arange(len(segment), device=segment.device) - first[segment]

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.schema import CELL, GENE, ID, PEAK, RNA
-from ..models.crossrec import Links
+from ..models.layers.links import Links
 
 Int64 = npt.NDArray[np.int64]
 

@@ -48,6 +48,7 @@ def link_frame(
     score: npt.NDArray[np.floating],
     cell_type: npt.ArrayLike,
     n_cells: Int64 | None = None,
+    effect: npt.NDArray[np.floating] | None = None,
     cell: npt.ArrayLike | None = None,
 ) -> pd.DataFrame:
     """Name and place links.
@@ -64,6 +65,8 @@ def link_frame(
         One name, or (links,) names.
     n_cells
         (links,) cells that have the link; null where None.
+    effect
+        (links,) change of the predicted ln expression that the link makes; null where None.
     cell
         (links,) barcodes; null where None.
 
@@ -92,7 +95,7 @@ def link_frame(
         "qvalue": unknown,
         "cell_type": np.broadcast_to(np.asarray(cell_type, object), (n,)),
         "n_cells": support,
-        "effect": unknown,
+        "effect": unknown if effect is None else effect.astype(np.float64),
         "cell": np.full(n, None, object) if cell is None else np.asarray(cell, object),
     }
     return pd.DataFrame({name: columns[name] for name in COLUMNS})

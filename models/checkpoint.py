@@ -16,13 +16,15 @@ from torch import Tensor
 
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
+from ..graphs.features import write_features
 from ..graphs.schema import MODALITIES, SPLITS, Split
+from ..graphs.store import Store
 from ..graphs.whole import new_file, write_json
-from .crossrec import CrossRec, CrossRecConfig
-from .layers.node_features import NodeFeatures
+from .recommender import KINDS, AnyRecommender
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 WEIGHTS, DESCRIPTION, SEEN = "model.safetensors", "model.json", "seen_cells.safetensors"
+FEATURES = "features"  # a dataset without cells
 
 
 @dataclass(frozen=True)
@@ -40,19 +42,19 @@ class LoadedModel:
         Tables of the features, in the order of their ids.
     """
 
-    model: CrossRec
+    model: AnyRecommender
     manifest: dict[str, Any]
     genes: pd.DataFrame
     peaks: pd.DataFrame
 
 
-def save_model(folder: Path, model: CrossRec, graphs: MultiomeGraphs) -> None:
+def save_model(folder: Path, model: AnyRecommender, graphs: MultiomeGraphs) -> None:
     """Write the weights and the description of a model into ``folder``, each file whole or not at all."""
     save_tensors(folder / WEIGHTS, {name: value.detach() for name, value in model.state_dict().items()})
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "kind": "crossrec",
-        "mode": "published",
+        "mode": model.mode,
         "config": asdict(model.config),
         "chromosomes": graphs.store.manifest["chromosomes"],
         "genome": graphs.store.manifest["genome"],
@@ -60,8 +62,6 @@ def save_model(folder: Path, model: CrossRec, graphs: MultiomeGraphs) -> None:
         "fold": graphs.fold,
     }
     write_json(folder / DESCRIPTION, manifest)
-    graphs.genes.frame.to_parquet(folder / "genes.parquet", index=False)
-    graphs.peaks.frame.to_parquet(folder / "peaks.parquet", index=False)
 
 
 def load_model(run: Path) -> LoadedModel:
@@ -75,12 +75,15 @@ def load_model(run: Path) -> LoadedModel:
     run = Path(run)
     manifest = _read_manifest(run)
     try:
-        config = CrossRecConfig(**manifest["config"])
+        kind = KINDS[manifest["mode"]]
         tensors = load_file(run / WEIGHTS)
-        model = _empty(tensors, config, len(manifest["chromosomes"]))
+        config: Any = kind.config(**manifest["config"])
+        model = kind.model.from_tensors(tensors, config, len(manifest["chromosomes"]))
+        model = model.to(next(value.dtype for value in tensors.values() if value.is_floating_point()))
         model.load_state_dict(tensors)
-        genes, peaks = (pd.read_parquet(run / f"{name}.parquet") for name in ("genes", "peaks"))
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        features = Store(run / FEATURES)
+        genes, peaks = features.table("genes"), features.table("peaks")
+    except (InputError, OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"the model in {run} is damaged ({_first_line(error)}). Train it anew.") from error
     return LoadedModel(model.eval(), manifest, genes, peaks)
 
@@ -101,8 +104,10 @@ def open_for(loaded: LoadedModel, root: Path, *, split: Split | None = None) -> 
     return graphs
 
 
-def save_seen(folder: Path, graphs: MultiomeGraphs) -> None:
-    """Write which cells a model sees while it is trained, by what was counted in them."""
+def save_origin(folder: Path, graphs: MultiomeGraphs) -> None:
+    """Write what a model is trained on: its features, and which cells it sees, by what was counted in them."""
+    if not (folder / FEATURES).exists():
+        write_features(graphs.store, folder / FEATURES)
     cells = np.flatnonzero(graphs.cells["split"].isin(SPLITS[:2]).to_numpy())
     save_tensors(folder / SEEN, {"keys": torch.from_numpy(graphs.rna_rows.keys(cells))})
 
@@ -175,23 +180,6 @@ def _read_manifest(run: Path) -> dict[str, Any]:
     if kind != "crossrec":
         raise InputError(f"{run} holds a {kind} model, which this scweave does not know. Update scweave.")
     return manifest
-
-
-def _empty(tensors: dict[str, Tensor], config: CrossRecConfig, n_chrom: int) -> CrossRec:
-    """Make a model of the shapes and precision that the weights have."""
-
-    def part(name: str) -> NodeFeatures:
-        own = {key: tensors[f"{name}.{key}"] for key in ("chrom", "numbers", "sequence")}
-        return NodeFeatures(
-            own["chrom"],
-            n_chrom,
-            config.id_width,
-            numbers=own["numbers"],
-            sequence=own["sequence"],
-            sparse=config.sparse_ids,
-        )
-
-    return CrossRec(part("gene_features"), part("peak_features"), config).to(tensors["query.weight"].dtype)
 
 
 def _first_line(error: Exception) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from ..graphs.dataset import MultiomeGraphs
+from ..graphs.errors import InputError
 from ..graphs.schema import ACCESSIBILITY, CELL, EXPRESSION, GENE, ID, MATCH, PEAK
 from .layers.link_counts import link_counts
+from .layers.links import Links
 from .layers.node_features import NodeFeatures, Nodes
 from .layers.threshold_attention import threshold_weights
 from .layers.top_scores import top_scores
@@ -57,22 +60,21 @@ class CrossRecConfig:
     target: Literal["raw", "binary"] = "raw"
     sparse_ids: bool = True
 
-
-@dataclass(frozen=True)
-class Links:
-    """Attention as edges between the nodes of a batch.
-
-    Attributes
-    ----------
-    gene, peak
-        (links,) node positions in the batch.
-    weight
-        (links, heads), positive in at least one head.
-    """
-
-    gene: Tensor
-    peak: Tensor
-    weight: Tensor
+    def __post_init__(self) -> None:
+        positive = min(self.id_width, self.width, self.heads, self.top) > 0
+        for good, problem in (
+            (self.target in ("raw", "binary"), f"target={self.target}: choose raw or binary"),
+            (0 < self.threshold < 1, f"threshold={self.threshold}: choose a number between 0 and 1"),
+            (0 <= self.dropout < 1, f"dropout={self.dropout}: choose a number from 0 to below 1"),
+            (positive, "widths, heads and top must be positive"),
+            (
+                positive and self.width % self.heads == 0,
+                f"heads={self.heads}: must divide width={self.width}",
+            ),
+            (self.alpha >= 0, f"alpha={self.alpha}: must not be negative"),
+        ):
+            if not good:
+                raise InputError(f"--set {problem}.")
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ class CrossRec(nn.Module):
     O((distinct ids) · d + Σ over (graph, chromosome) of n · m · d) for matching.
     """
 
+    mode: ClassVar[str] = "published"
+
     def __init__(
         self, gene_features: NodeFeatures, peak_features: NodeFeatures, config: CrossRecConfig
     ) -> None:
@@ -137,8 +141,9 @@ class CrossRec(nn.Module):
         )
 
     @classmethod
-    def from_graphs(cls, graphs: MultiomeGraphs, config: CrossRecConfig) -> CrossRec:
-        """Make an untrained model for the genes and peaks of a dataset."""
+    def from_graphs(cls, graphs: MultiomeGraphs, config: CrossRecConfig, *, seed: int = 0) -> CrossRec:
+        """Make an untrained model for the genes and peaks of a dataset; its weights come from torch's seed."""
+        del seed
         genes, peaks = graphs.genes, graphs.peaks
         n_chrom = len(graphs.store.manifest["chromosomes"])
         numbers = [genes.means, genes.variances_norm, genes.strand.float(), genes.highly_variable.float()]
@@ -160,6 +165,23 @@ class CrossRec(nn.Module):
             config,
         )
 
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], config: CrossRecConfig, n_chrom: int) -> CrossRec:
+        """Make a model of the shapes that saved weights have."""
+
+        def part(name: str) -> NodeFeatures:
+            own = {key: tensors[f"{name}.{key}"] for key in ("chrom", "numbers", "sequence")}
+            return NodeFeatures(
+                own["chrom"],
+                n_chrom,
+                config.id_width,
+                numbers=own["numbers"],
+                sequence=own["sequence"],
+                sparse=config.sparse_ids,
+            )
+
+        return cls(part("gene_features"), part("peak_features"), config)
+
     def forward(self, batch: Batch) -> Embedding:
         """Classify each graph of a batch as a match (column 1) or not (column 0)."""
         genes, peaks = self._nodes(batch)
@@ -180,6 +202,46 @@ class CrossRec(nn.Module):
             return self(batch).logits, None
         # Whether a gene is on is all that the loss asks.
         return self(batch).logits, self.translate(batch, positive, enough=self.config.on_above)
+
+    def match(self, batch: Batch) -> Tensor:
+        """Return the log odds that each graph is a match, (graphs,)."""
+        logits = self(batch).logits
+        odds: Tensor = logits[:, 1] - logits[:, 0]
+        return odds
+
+    def validate(self, batch: Batch) -> dict[str, Tensor]:
+        """Return losses, accuracy, and where a graph matches the error of its translation."""
+        match = batch[CELL][MATCH]
+        logits, counts = self.outputs(batch)
+        measures = self.losses(batch, logits, counts)
+        measures["accuracy"] = (logits.argmax(1) == match).float().mean()
+        if counts is not None:
+            expressed = (self.expression(batch, match > 0) > 0).float()
+            measures["mae"] = (self.switch(counts) - expressed).abs().mean()
+        return measures
+
+    def score(self, measures: Mapping[str, float]) -> float:
+        """Return accuracy - MAE, as published."""
+        return measures["accuracy"] - measures.get("mae", 0.0)
+
+    def optimisers(self, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
+        """Adam with decay for dense parameters, sparse Adam for id tables with sparse gradients."""
+        features = (self.gene_features, self.peak_features)
+        tables = [f.embedding.weight for f in features if f.embedding.sparse]
+        sparse = {id(table) for table in tables}
+        dense = [p for p in self.parameters() if id(p) not in sparse]
+        found: list[torch.optim.Optimizer] = [torch.optim.Adam(dense, lr=lr, weight_decay=weight_decay)]
+        if tables:
+            found.append(torch.optim.SparseAdam(tables, lr=lr))
+        return found
+
+    def lr_factor(self, step: int) -> float:
+        """Return 1: the published rate is constant."""
+        del step
+        return 1.0
+
+    def refresh(self) -> None:
+        """Nothing is kept for later."""
 
     def losses(self, batch: Batch, logits: Tensor, counts: Tensor | None) -> dict[str, Tensor]:
         """Return the loss of `outputs` and its parts."""

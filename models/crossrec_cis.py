@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,12 +15,14 @@ from torch_geometric.data import Batch
 
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
-from ..graphs.schema import ATAC, CELL, MATCH, RNA, SPLITS
+from ..graphs.schema import ATAC, CELL, GENE, ID, MATCH, RNA, SPLITS
 from .layers.canonical import canonical_maps
 from .layers.cis_attention import CisAttention
 from .layers.count_likelihood import LIKELIHOODS, CountLikelihood, Likelihood
 from .layers.depth_offset import DepthOffset
 from .layers.linked_expression import LinkedExpression
+from .layers.links import Links
+from .layers.open_sums import edge_items
 from .layers.pair_matching import PairMatching
 from .layers.prior_edges import PriorEdges
 from .layers.profile_encoder import ProfileEncoder, Weighting
@@ -27,6 +30,7 @@ from .layers.profiles import DEPTHS, Profiles
 from .layers.sequence_keys import SequenceKeys
 
 Int64 = NDArray[np.int64]
+_RISE, _FALL = 20, 200.0  # steps of the learning rate's rise, and until it has halved
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,18 @@ class CisCrossRec(nn.Module):
         model.n_cells.fill_(len(train))
         return model.train()
 
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], config: CisConfig, n_chrom: int) -> CisCrossRec:
+        """Make a model of the shapes that saved weights have; it keeps the encodings of DNA, not the DNA."""
+        del n_chrom
+        prior = "expression.attention.edges."
+        gene, peak, distance = (tensors[prior + name] for name in ("gene", "peak", "distance"))
+        edges = PriorEdges(
+            gene, peak, distance, len(tensors["expression.bias"]), len(tensors["expression.mean"])
+        )
+        dna = torch.zeros(0, 0, dtype=torch.uint8) if "dna.encoded" in tensors else None
+        return cls(edges, dna, config)
+
     @torch.no_grad()
     def start_rates(self, graphs: MultiomeGraphs, train: Int64, counts: Tensor) -> None:
         """Begin every gene at its share of the training cells' counts."""
@@ -246,12 +262,50 @@ class CisCrossRec(nn.Module):
             alpha = 0.1 * float(matching.detach() / translation.detach().abs().clamp_min(1e-12))
         return {"loss": matching + alpha * translation, **parts}
 
+    def validate(self, batch: Batch) -> dict[str, Tensor]:
+        """Return losses, and the accuracy of the pair classifier."""
+        measures = self.loss(batch)
+        match = batch[CELL][MATCH] > 0
+        measures["accuracy"] = ((self.match(batch) > 0) == match).float().mean()
+        return measures
+
+    def score(self, measures: Mapping[str, float]) -> float:
+        """Return the negative validation loss, with alpha as configured."""
+        return -(measures["matching"] + self.config.alpha * measures["translation"])
+
+    def optimisers(self, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
+        """AdamW; links have their own prior instead of decay, and learn faster than networks."""
+        groups = [
+            ([self.matching.log_temperature], 5.0, 0.0),
+            ([self.rna.change, self.atac.change], 2.5, 0.0),
+            ([*self.expression.parameters(), *self.likelihood.parameters()], 10.0, 0.0),
+            (list(self.trans.parameters()) if self.trans is not None else [], 1.5, weight_decay),
+        ]
+        named = {id(p) for group, _, _ in groups for p in group}
+        groups.append(([p for p in self.parameters() if id(p) not in named], 1.0, weight_decay))
+        return [
+            torch.optim.AdamW(
+                [
+                    {"params": group, "lr": factor * lr, "weight_decay": decay}
+                    for group, factor, decay in groups
+                    if group
+                ]
+            )
+        ]
+
+    def lr_factor(self, step: int) -> float:
+        """Return a short rise, then a slow fall that does not ask how many epochs there will be."""
+        return min(1.0, (step + 1) / _RISE) / (1 + step / _FALL)
+
     def rates(self, atac: Profiles, *, links_only: bool = False) -> Tensor:
         """Return ln of the expected counts of all genes given open peaks alone, (cells, genes)."""
-        rate = self.expression(self._keys(), atac, self._places(atac)) + self.depth(self.atac.depths(atac))
+        rate: Tensor = self.expression(self._keys(), atac, self._places(atac)) + self.depth(
+            self.atac.depths(atac)
+        )
         if self.trans is None or links_only:
             return rate
-        return rate + self.trans(self.encode(self.atac, atac))
+        changed: Tensor = rate + self.trans(self.encode(self.atac, atac))
+        return changed
 
     def translate(self, atac: Profiles, *, links_only: bool = False) -> tuple[Tensor, Tensor]:
         """Return the chance that a gene is on and E ln(1 + count), (cells, genes) each, from open peaks alone.
@@ -265,16 +319,38 @@ class CisCrossRec(nn.Module):
         """
         return self.likelihood.expect(self.rates(atac, links_only=links_only), self.depth.spread)
 
+    @property
+    def edges(self) -> PriorEdges:
+        """The prior edges."""
+        return self.expression.attention.edges
+
     @torch.no_grad()
     def link_weights(self) -> Tensor:
         """Return the attention of every prior edge, mean over heads, (edges,)."""
-        return self.expression.attention(self._keys()).mean(1)
+        weights: Tensor = self.expression.attention(self._keys()).mean(1)
+        return weights
 
     @torch.no_grad()
     def link_effects(self, atac: Profiles) -> Tensor:
         """Return what every prior edge adds to its gene's ln rate in the mean of some cells, (edges,)."""
         openness = self.expression.openness(atac, self._places(atac))
-        return self.expression.weights(self._keys()) * openness[self.expression.attention.edges.peak]
+        return self.expression.weights(self._keys()) * openness[self.edges.peak]
+
+    @torch.no_grad()
+    def attention(self, batch: Batch) -> Links:
+        """Return the prior edges between open peaks and expressed genes of each graph, with their weights."""
+        atac, genes = Profiles.peaks(batch), batch[GENE]
+        edges = self.edges
+        node = torch.full((len(atac) * edges.n_genes,), -1, device=genes.batch.device)
+        node[genes.batch * edges.n_genes + genes[ID]] = torch.arange(len(genes.batch), device=node.device)
+        weights = self.expression.attention(self._keys())[edges.by_peak]
+        found = []
+        for peak, place, target in edge_items(edges, atac.ids, atac.ptr):
+            gene = node[target]
+            some = gene >= 0
+            found.append((gene[some], peak[some], weights[place[some]]))
+        gene, peak, weight = (torch.cat(column) for column in zip(*found, strict=True))
+        return Links(gene, peak, weight)
 
     def refresh(self) -> None:
         """Read the DNA of all peaks with the present weights."""
@@ -291,7 +367,7 @@ class CisCrossRec(nn.Module):
             peaks = self._some_open(atac)
             fresh = self.dna.read(peaks)
             parts["dna"] = F.mse_loss(fresh, self._scaled(self.expression.programme[peaks]))
-        counts = rna.dense(self.expression.attention.edges.n_genes).to(z_atac.dtype)
+        counts = rna.dense(self.edges.n_genes).to(z_atac.dtype)
         offset = self.depth(self.atac.depths(atac), rna.total(rna.counts).to(z_atac.dtype))
         links = self.expression(self._keys(peaks, fresh), atac, self._places(atac)) + offset
         items = self.n_cells * counts.shape[1]
@@ -306,7 +382,9 @@ class CisCrossRec(nn.Module):
 
     def _keys(self, peaks: Tensor | None = None, fresh: Tensor | None = None) -> Tensor:
         key = self._scaled(self.expression.programme)
-        return key if self.dna is None else key + self.dna(peaks, fresh)
+        if self.dna is not None:
+            key = key + self.dna(peaks, fresh)
+        return key
 
     def _scaled(self, programme: Tensor) -> Tensor:
         """Unit loadings to numbers of about one, whatever their width."""
@@ -315,8 +393,9 @@ class CisCrossRec(nn.Module):
     def _some_open(self, atac: Profiles) -> Tensor:
         """Draw distinct open peaks of a batch."""
         peaks = torch.unique(atac.ids)
-        chosen = torch.randperm(len(peaks), device=peaks.device)[: self.config.sequence_peaks]
-        return peaks[chosen]
+        order = torch.randperm(len(peaks), device=peaks.device)
+        some: Tensor = peaks[order[: self.config.sequence_peaks]]
+        return some
 
 
 def _encoder(n_features: int, weighting: Weighting, config: CisConfig) -> ProfileEncoder:

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
-from ..graphs.loader import GraphLoader
-from ..graphs.schema import CELL, MATCH, Split
+from ..graphs.schema import Split
 from .baselines import Guess, activity_scores, cca_scores, matching_baselines
-from .crossrec import CrossRec
+from .judges import Judge, judge_of, match_scores
 from .metrics import chance_retrieval, matching_metrics, mean_figures, retrieval_metrics
+from .recommender import AnyRecommender
 from .translation import TranslationTally
 from .translators import Translation, Translator, fit_translators
 
@@ -24,7 +23,7 @@ Int64 = NDArray[np.int64]
 
 
 def evaluate(
-    model: CrossRec,
+    model: AnyRecommender,
     graphs: MultiomeGraphs,
     *,
     split: Split = "test",
@@ -36,9 +35,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure matching, retrieval and translation on the cells of one split.
 
-    Published retrieval scores every one of n² RNA/ATAC pairs of n sampled cells, because the
-    published vectors have seen their partner. Translation ranks genes by the count before the
-    threshold; MAE and RMSE are those of the 0/1 output against expressed or not.
+    Retrieval is among n sampled cells. Published vectors have seen their partner, so that mode scores every
+    one of n² pairs. Translation ranks genes by a score, ``mae`` and ``rmse`` are those of on or off.
 
     Parameters
     ----------
@@ -69,7 +67,9 @@ def evaluate(
     rows = cells.pairs_of(range(len(cells)))[0]
     sampled = np.sort(rng.permutation(rows)[:retrieval_cells])
     translated = np.sort(rng.permutation(rows)[:translation_cells])
-    score, match, (rna, atac) = _match_scores(model, pairs, batch_size, progress)
+    score, match = match_scores(model, pairs, batch_size, progress)
+    rna, atac = pairs.pairs_of(range(len(pairs)))
+    judge = judge_of(model, cells)
     table = graphs.store.table("pairs")
     kind = table.loc[table["split"] == split, "kind"].to_numpy()
     tasks = {
@@ -78,12 +78,12 @@ def evaluate(
             match,
             kind,
         ),
-        **_retrieval(model, cells, sampled, batch_size, progress, seed),
-        "translation": _translation(model, cells, translated, batch_size, progress, seed),
+        **_retrieval(judge, cells, sampled, batch_size, progress, seed),
+        **_translation(judge, cells, translated, batch_size, progress, seed),
     }
     return {
         "model": "crossrec",
-        "mode": "published",
+        "mode": model.mode,
         "split": split,
         "fold": graphs.fold,
         **{task: figures.pop("crossrec") for task, figures in tasks.items()},
@@ -109,11 +109,11 @@ def _by_kind(
 
 
 def _retrieval(
-    model: CrossRec, cells: MultiomeGraphs, sampled: Int64, batch_size: int, progress: bool, seed: int
+    judge: Judge, cells: MultiomeGraphs, sampled: Int64, batch_size: int, progress: bool, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Retrieval of partners among sampled cells of all types, and of the cell's own type."""
     scores = {
-        "crossrec": _all_pairs(model, cells, sampled, batch_size, progress),
+        "crossrec": judge.partners(sampled, batch_size, progress),
         "gene_activity": activity_scores(cells, sampled),
         "cca": cca_scores(cells, sampled, seed=seed),
     }
@@ -131,47 +131,21 @@ def _retrieval(
         own["chance"] = [chance_retrieval(size) for size in sizes]
         tasks["retrieval_within_type"] = {name: mean_figures(each, sizes) for name, each in own.items()}
     for figures in tasks.values():
-        figures["crossrec"]["scored_by"] = "matching logits of all n x n pairs"  # type: ignore[assignment]
+        figures["crossrec"]["scored_by"] = judge.scored_by  # type: ignore[assignment]
     return tasks
 
 
-@torch.no_grad()
-def _match_scores(
-    model: CrossRec, pairs: MultiomeGraphs, batch_size: int, progress: bool
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], tuple[Int64, Int64]]:
-    scores, truth = [], []
-    for batch in tqdm(GraphLoader(pairs, batch_size, cis=False), desc="matching", disable=not progress):
-        scores.append(_margin(model, batch))
-        truth.append(batch[CELL][MATCH].numpy() > 0)
-    return np.concatenate(scores), np.concatenate(truth), pairs.pairs_of(range(len(pairs)))
-
-
-@torch.no_grad()
-def _all_pairs(
-    model: CrossRec, graphs: MultiomeGraphs, cells: Int64, batch_size: int, progress: bool
-) -> NDArray[np.float64]:
-    n = len(cells)
-    scores = np.empty(n * n)
-    for begin in tqdm(range(0, n * n, batch_size), desc="retrieval", disable=not progress):
-        pair = np.arange(begin, min(begin + batch_size, n * n))
-        batch = graphs.batch_of_pairs(cells[pair // n], cells[pair % n], cis=False)
-        scores[pair] = _margin(model, batch)
-    return scores.reshape(n, n)
-
-
-def _margin(model: CrossRec, batch: Any) -> NDArray[np.float64]:
-    logits = model(batch).logits.double()
-    margin: NDArray[np.float64] = (logits[:, 1] - logits[:, 0]).numpy()
-    return margin
-
-
 def _translation(
-    model: CrossRec, cells: MultiomeGraphs, which: Int64, batch_size: int, progress: bool, seed: int
-) -> dict[str, Any]:
-    """Compare the model's counts and the baselines with the expression of cells, a batch at a time."""
+    judge: Judge, cells: MultiomeGraphs, which: Int64, batch_size: int, progress: bool, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Compare translations of the model and the baselines with the expression of cells, a batch at a time.
+
+    Each of the model's translations is a task, beside the same baselines.
+    """
     n_genes = len(cells.genes)
+    ours = judge.translators()
     methods: dict[str, Translator] = {
-        "crossrec": CrossRecTranslator(model, cells),
+        **ours,
         "all_zero": AllZero(n_genes),
         **fit_translators(cells, seed=seed),
     }
@@ -186,21 +160,8 @@ def _translation(
         name: {**tally.figures(), "n_cells": len(which)} for name, tally in tallies.items()
     }
     found["type_mean"]["oracle"] = "uses the labels of the held-out cells"
-    return found
-
-
-@dataclass(frozen=True)
-class CrossRecTranslator:
-    """The published translation: a gene's score is the number of open peaks that pass for it."""
-
-    model: CrossRec
-    graphs: MultiomeGraphs
-
-    @torch.no_grad()
-    def predict(self, cells: Int64) -> Translation:
-        """Translate cells (row numbers)."""
-        counts = self.model.translate(self.graphs.batch_of_pairs(cells, cells, cis=False)).numpy()
-        return Translation(counts.astype(np.float32), counts > self.model.config.on_above, None)
+    baselines = {name: figures for name, figures in found.items() if name not in ours}
+    return {name.replace("crossrec", "translation"): {"crossrec": found[name], **baselines} for name in ours}
 
 
 @dataclass(frozen=True)

@@ -46,13 +46,14 @@ def retrieval_metrics(scores: Floats) -> Figures:
 
     Returns
     -------
-    recall@1, recall@10, mrr (ties count half), foscttm (fraction of cells scored closer than the
+    recall@1, recall@5, recall@10, mrr (ties count half), foscttm (fraction of cells scored closer than the
     true match; 0.5 by chance) and n.
     """
     n = len(scores)
     rank = np.concatenate([_rank_of_truth(scores), _rank_of_truth(scores.T)])
     return {
         "recall@1": float((rank <= 1).mean()),
+        "recall@5": float((rank <= 5).mean()),
         "recall@10": float((rank <= 10).mean()),
         "mrr": float((1 / rank).mean()),
         "foscttm": float(((rank - 1) / max(n - 1, 1)).mean()),
@@ -70,7 +71,8 @@ def mean_figures(each: list[Figures], weights: list[int]) -> Figures:
 def chance_retrieval(n: int) -> Figures:
     """What random scores give on average among n candidates."""
     harmonic = sum(1 / i for i in range(1, n + 1))
-    return {"recall@1": 1 / n, "recall@10": min(10 / n, 1.0), "mrr": harmonic / n, "foscttm": 0.5, "n": n}
+    recall = {f"recall@{k}": min(k / n, 1.0) for k in (1, 5, 10)}
+    return {**recall, "mrr": harmonic / n, "foscttm": 0.5, "n": n}
 
 
 def ranking_metrics(scores: Floats, positives: Floats, negatives: Floats) -> Figures:

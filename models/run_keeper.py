@@ -20,7 +20,7 @@ from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.whole import write_json
 from .checkpoint import save_model, save_tensors
-from .crossrec import CrossRec
+from .recommender import AnyRecommender
 
 SCORE = "validation_score"
 
@@ -58,7 +58,7 @@ class RunKeeper(Callback):
     """
 
     def __init__(
-        self, run: Path, model: CrossRec, graphs: MultiomeGraphs, *, patience: int, resume: bool
+        self, run: Path, model: AnyRecommender, graphs: MultiomeGraphs, *, patience: int, resume: bool
     ) -> None:
         self.run, self.model, self.graphs, self.patience = run, model, graphs, patience
         self.folder = run / "state"

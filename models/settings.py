@@ -1,4 +1,4 @@
-"""Settings from the command line: ``key=value`` strings, typed and checked."""
+"""Settings from the command line: ``key=value`` strings, typed by the fields of a configuration."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from dataclasses import fields
 from typing import Any
 
 from ..graphs.errors import InputError
-from .crossrec import CrossRecConfig
+from .recommender import Config, kind_of
 
 
-def parse_settings(settings: Sequence[str]) -> CrossRecConfig:
-    """Turn ``key=value`` strings into a configuration, each value by the type of its field.
+def parse_settings(settings: Sequence[str], mode: str) -> Config:
+    """Turn ``key=value`` strings into a mode's configuration, each value by the type of its field.
 
     Raises
     ------
     InputError
-        An unknown key, or a value of another type; lists what there is.
+        An unknown key, or a value of another type or outside its range; lists what there is.
     """
-    known = {f.name: getattr(CrossRecConfig(), f.name) for f in fields(CrossRecConfig)}
+    config = kind_of(mode).config
+    usual = config()
+    known = {f.name: getattr(usual, f.name) for f in fields(config)}
     chosen: dict[str, Any] = {}
     for setting in settings:
         key, sign, text = setting.partition("=")
@@ -26,7 +28,7 @@ def parse_settings(settings: Sequence[str]) -> CrossRecConfig:
             choices = ", ".join(f"{name}={value}" for name, value in known.items())
             raise InputError(f"--set {setting}: no such setting. There are (with their defaults) {choices}.")
         chosen[key] = _typed(key, text, known[key])
-    return _checked(CrossRecConfig(**chosen))
+    return config(**chosen)
 
 
 def _typed(key: str, text: str, default: Any) -> Any:
@@ -38,23 +40,3 @@ def _typed(key: str, text: str, default: Any) -> Any:
         raise InputError(
             f"--set {key}={text}: expected a {type(default).__name__}, like {default}."
         ) from None
-
-
-def _checked(config: CrossRecConfig) -> CrossRecConfig:
-    for good, problem in (
-        (config.target in ("raw", "binary"), f"target={config.target}: choose raw or binary"),
-        (0 < config.threshold < 1, f"threshold={config.threshold}: choose a number between 0 and 1"),
-        (0 <= config.dropout < 1, f"dropout={config.dropout}: choose a number from 0 to below 1"),
-        (
-            min(config.id_width, config.width, config.heads, config.top) > 0,
-            "widths, heads and top must be positive",
-        ),
-        (
-            config.heads > 0 and config.width % max(config.heads, 1) == 0,
-            f"heads={config.heads}: must divide width={config.width}",
-        ),
-        (config.alpha >= 0, f"alpha={config.alpha}: must not be negative"),
-    ):
-        if not good:
-            raise InputError(f"--set {problem}.")
-    return config

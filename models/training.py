@@ -20,11 +20,12 @@ from torch_geometric.data import Batch
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.loader import GraphLoader
-from ..graphs.schema import CELL, MATCH
-from .checkpoint import save_seen
-from .crossrec import CrossRec, CrossRecConfig
+from .checkpoint import save_origin
 from .curves import draw_curves
+from .recommender import Config, Recommender, make_model
 from .run_keeper import SCORE, OverallBar, RunKeeper
+
+_VALIDATION = "validation_"
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class TrainOptions:
     Attributes
     ----------
     epochs, batch_size, lr, weight_decay
-        Adam; the published learning rate and decay. Id tables with sparse gradients are not decayed.
+        At most so many epochs, in batches of so many pairs; what the optimisers take.
     patience
-        Epochs without a better validation score (accuracy - MAE) before training stops.
+        Epochs without a better validation score before training stops.
     seed
         Decides initial weights, order and dropout.
     precision
@@ -63,12 +64,13 @@ class TrainOptions:
 
 
 class CrossRecTraining(L.LightningModule):
-    """The training plan of CrossRec: losses, two Adam optimisers, and the score that picks the best epoch."""
+    """The training plan of a recommender: its losses, its optimisers, and the score that picks the best epoch."""
 
-    def __init__(self, model: CrossRec, options: TrainOptions, *, first_epoch: int = 0) -> None:
+    def __init__(self, model: Recommender, options: TrainOptions, *, first_epoch: int = 0) -> None:
         super().__init__()
         self.automatic_optimization = False  # dense and sparse parameters have an optimiser each
         self.model, self.options, self.first_epoch = model, options, first_epoch
+        self._rates: list[list[float]] = []
 
     @property
     def epoch(self) -> int:
@@ -76,19 +78,9 @@ class CrossRecTraining(L.LightningModule):
         return self.first_epoch + int(self.current_epoch)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam with decay for dense parameters, sparse Adam for id tables with sparse gradients."""
-        tables = [
-            f.embedding.weight
-            for f in (self.model.gene_features, self.model.peak_features)
-            if f.embedding.sparse
-        ]
-        sparse = {id(table) for table in tables}
-        dense = [p for p in self.parameters() if id(p) not in sparse]
-        optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.Adam(dense, lr=self.options.lr, weight_decay=self.options.weight_decay)
-        ]
-        if tables:
-            optimisers.append(torch.optim.SparseAdam(tables, lr=self.options.lr))
+        """Take the model's optimisers, and remember their learning rates."""
+        optimisers = self.model.optimisers(self.options.lr, self.options.weight_decay)
+        self._rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in optimisers]
         return optimisers
 
     def on_train_epoch_start(self) -> None:
@@ -98,51 +90,55 @@ class CrossRecTraining(L.LightningModule):
         loader.set_epoch(self.epoch)
         torch.manual_seed(self.options.seed * 1_000_003 + self.epoch + 1)
 
-    def training_step(self, batch: Batch, _: int) -> None:
-        """Take one step of both optimisers."""
+    def training_step(self, batch: Batch, index: int) -> None:
+        """Take one step of all optimisers."""
         parts = self.model.loss(batch)
         optimisers = self.optimizers()
         optimisers = optimisers if isinstance(optimisers, list) else [optimisers]
-        for optimiser in optimisers:
+        factor = self.model.lr_factor(self.epoch * int(self.trainer.num_training_batches) + index)
+        for optimiser, rates in zip(optimisers, self._rates, strict=True):
             optimiser.zero_grad()
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
         self.manual_backward(parts["loss"])
         for optimiser in optimisers:
             optimiser.step()
-        self._log("train", {name: value.detach() for name, value in parts.items()}, batch)
+        self._log("train", {name: value.detach() for name, value in parts.items()}, batch.num_graphs)
+
+    def on_validation_epoch_start(self) -> None:
+        """Let the model bring up to date what it keeps."""
+        self.model.refresh()
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        """Measure losses, accuracy and translation error; their difference is the score."""
-        match = batch[CELL][MATCH]
-        logits, counts = self.model.outputs(batch)
-        right = (logits.argmax(1) == match).float().mean()
-        self._log("validation", {**self.model.losses(batch, logits, counts), "accuracy": right}, batch)
-        if counts is not None:
-            expressed = (self.model.expression(batch, match > 0) > 0).float()
-            error = (self.model.switch(counts) - expressed).abs().mean()
-            self.log("validation_mae", error, on_epoch=True, batch_size=len(counts))
+        """Take the model's measures."""
+        self._log("validation", self.model.validate(batch), batch.num_graphs)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the score: accuracy - MAE, as published."""
-        metrics = self.trainer.callback_metrics
-        error = metrics.get("validation_mae", torch.zeros(()))
-        self.log(SCORE, metrics["validation_accuracy"] - error)
+        """Log the score of the epoch."""
+        found = self.trainer.callback_metrics
+        named = {
+            name.removeprefix(_VALIDATION): float(value)
+            for name, value in found.items()
+            if name.startswith(_VALIDATION)
+        }
+        self.log(SCORE, self.model.score(named))
 
-    def _log(self, stage: str, values: dict[str, Tensor], batch: Batch) -> None:
+    def _log(self, stage: str, values: dict[str, Tensor], size: int) -> None:
         named = {f"{stage}_{name}": value for name, value in values.items()}
-        self.log_dict(named, on_step=False, on_epoch=True, batch_size=batch.num_graphs)
+        self.log_dict(named, on_step=False, on_epoch=True, batch_size=size)
 
 
 def fit(
     dataset: Path,
     run: Path,
-    config: CrossRecConfig,
+    config: Config,
     options: TrainOptions,
     *,
     fold: int | None = None,
     resume: bool = False,
     progress: bool = True,
 ) -> None:
-    """Train CrossRec on the training pairs of a dataset and leave the best weights in ``run``.
+    """Train a recommender on the training pairs of a dataset and leave the best weights in ``run``.
 
     Parameters
     ----------
@@ -162,8 +158,8 @@ def fit(
     train = MultiomeGraphs(dataset, view="pairs", split="train", fold=fold)
     validation = train.part("pairs", "validation")
     torch.manual_seed(options.seed)
-    model = CrossRec.from_graphs(train, config)
-    save_seen(run, train)
+    model = make_model(train, config, seed=options.seed)
+    save_origin(run, train)
     keeper = RunKeeper(run, model, train, patience=options.patience, resume=resume)
     done = keeper.done
     module = CrossRecTraining(model, options, first_epoch=done)
@@ -190,6 +186,7 @@ def _trainer(options: TrainOptions, epochs: int, callbacks: list[Callback]) -> L
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
+        inference_mode=False,  # the encodings of DNA are renewed between epochs
     )
 
 

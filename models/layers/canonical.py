@@ -18,7 +18,8 @@ def canonical_maps(left: Floats, right: Floats, *, width: int, ridge: float = 0.
     width
         Most directions.
     ridge
-        Added to each variance, in units of a feature's; keeps rare directions from counting as much.
+        Added to each feature's variance, which is taken to be about one; keeps rare directions from counting
+        as much.
 
     Returns
     -------

@@ -14,8 +14,12 @@ LIKELIHOODS: Final = get_args(Likelihood)
 
 _LOG_SIZE = 6.0  # bounds of ln θ: beyond them the distribution does not change
 # E ln(1 + X) is the integral of (1 - G(e^-t)) e^-t / t, with G the generating function of X; in s = ln t
-# the integrand is smooth, and the sum over these points is exact to 1e-4.
-_LOG_T, _STEP = torch.arange(-12.0, 2.6, 0.5), 0.5
+# the integrand is smooth, and the sum over these points is exact to 1e-5 for means up to 100. Below the first
+# point it falls as t does: a geometric series.
+_STEP = 0.5
+_T = torch.arange(-12.0, 2.6, _STEP).exp()
+_SHARE = _STEP * torch.exp(-_T)
+_SHARE[0] /= -np.expm1(-_STEP)
 _SPREAD_POINTS = 5  # of the Gauss-Hermite rule over an uncertain library size
 
 
@@ -75,18 +79,17 @@ class CountLikelihood(nn.Module):
         on, log = torch.zeros_like(log_mean), torch.zeros_like(log_mean)
         for point, weight in zip(points, weights / weights.sum(), strict=True):
             mean = (log_mean + spread * float(point)).exp()
-            on += float(weight) * (1 - self._generating(mean, torch.ones(())))
-            for t in _LOG_T.exp():
-                share = float(weight) * _STEP * torch.exp(-t)
-                log += share * (1 - self._generating(mean, -torch.expm1(-t)))
+            on += float(weight) * self._lacking(mean, 1.0)
+            for share, t in zip(_SHARE.tolist(), _T.tolist(), strict=True):
+                log += float(weight) * share * self._lacking(mean, -float(np.expm1(-t)))
         return on, log
 
-    def _generating(self, mean: Tensor, distance: Tensor) -> Tensor:
-        """Generating function of the counts at 1 - ``distance``."""
+    def _lacking(self, mean: Tensor, distance: float) -> Tensor:
+        """What the generating function of the counts lacks of one at 1 - ``distance``."""
         if self.kind != "nb":
-            return torch.exp(-mean * distance)
+            return -torch.expm1(-mean * distance)
         size = self._size()
-        return torch.exp(-size * torch.log1p(mean * distance / size))
+        return -torch.expm1(-size * torch.log1p(mean * distance / size))
 
     def _size(self) -> Tensor:
         assert self.log_size is not None

@@ -23,7 +23,7 @@ class LinkedExpression(nn.Module):
     """ln rate of gene g in cell c = b_g + Σ_peaks w_gp · (own · x̃_cp + u_c · d_p).
 
     w_gp is the gene's gain times its attention to the peak, summed over heads. x̃ is the peak's accessibility
-    in the very cell, standardised: that of the open peaks, at the cost of open peaks × edges. A peak that is
+    in the very cell less its mean: that of the open peaks, at the cost of open peaks × edges. A peak that is
     open is seen in a cell by chance, one time in ten; so the cell's place u_c among all cells and the
     peak's loading d_p tell how open the peak is in cells like this one. That product is never written out:
     Σ_p w_gp · (u_c · d_p) = u_c · (Σ_p w_gp · d_p).
@@ -99,7 +99,8 @@ class LinkedExpression(nn.Module):
 
     def weights(self, key: Tensor) -> Tensor:
         """Return w of all edges, (edges,)."""
-        return (self.attention(key) * F.softplus(self.gain)[self.attention.edges.gene]).sum(1)
+        weights: Tensor = self.attention(key) * F.softplus(self.gain)[self.attention.edges.gene]
+        return weights.sum(1)
 
     def forward(self, key: Tensor, profiles: Profiles, place: Tensor) -> Tensor:
         """Return ln rates, (cells, genes).

@@ -44,8 +44,8 @@ class _OpenSums(torch.autograd.Function):
         ctx.edges = edges
         sums = weight.new_zeros((len(ptr) - 1) * edges.n_genes)
         own = weight[edges.by_peak]
-        for where, target, item in _items(edges, peak, value, ptr):
-            sums.index_add_(0, target, own[where] * item)
+        for node, place, target in edge_items(edges, peak, ptr):
+            sums.index_add_(0, target, own[place] * value[node])
         return sums.view(-1, edges.n_genes)
 
     @staticmethod
@@ -53,22 +53,32 @@ class _OpenSums(torch.autograd.Function):
         peak, value, ptr = ctx.saved_tensors
         edges: PriorEdges = ctx.edges
         flat, own = grad.reshape(-1), grad.new_zeros(len(edges))
-        for where, target, item in _items(edges, peak, value, ptr):
-            own.index_add_(0, where, flat[target] * item)
+        for node, place, target in edge_items(edges, peak, ptr):
+            own.index_add_(0, place, flat[target] * value[node])
         return torch.empty_like(own).index_copy_(0, edges.by_peak, own), None, None, None, None
 
 
-def _items(
-    edges: PriorEdges, peak: Tensor, value: Tensor, ptr: Tensor
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield, for open peaks and their edges: place by peak, place among cells × genes, and value."""
+def edge_items(edges: PriorEdges, peak: Tensor, ptr: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """List the edges of open peaks, a chunk of peaks at a time.
+
+    Parameters
+    ----------
+    edges, peak, ptr
+        As in `open_sums`.
+
+    Yields
+    ------
+    node : (items,) position among the open peaks
+    place : (items,) position in ``edges.by_peak``
+    target : (items,) cell · genes + gene
+    """
     base = torch.repeat_interleave(ptr.diff()) * edges.n_genes
     gene = edges.gene[edges.by_peak]
-    for begin in range(0, len(peak), _NODES):
-        nodes = slice(begin, begin + _NODES)
-        first = edges.peak_ptr[peak[nodes]]
-        width = edges.peak_ptr[peak[nodes] + 1] - first
+    for begin in range(0, max(len(peak), 1), _NODES):
+        some = peak[begin : begin + _NODES]
+        first = edges.peak_ptr[some]
+        width = edges.peak_ptr[some + 1] - first
         node = torch.repeat_interleave(width)
         before = width.cumsum(0) - width
-        where = torch.arange(len(node), device=node.device) + (first - before)[node]
-        yield where, base[nodes][node] + gene[where], value[nodes][node]
+        place = torch.arange(len(node), device=node.device) + (first - before)[node]
+        yield node + begin, place, base[begin : begin + _NODES][node] + gene[place]

@@ -65,6 +65,10 @@ class Profiles:
     def __len__(self) -> int:
         return len(self.ptr) - 1
 
+    def to(self, device: torch.device) -> Profiles:
+        """Move to a device."""
+        return Profiles(self.ids.to(device), self.counts.to(device), self.ptr.to(device))
+
     @property
     def cell(self) -> Tensor:
         """The cell of each node, (nodes,)."""

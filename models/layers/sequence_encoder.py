@@ -30,7 +30,8 @@ class SequenceEncoder(nn.Module):
 
     Shapes
     ------
-    (n, bases) uint8 codes to (n, width). Sequences shorter than a filter are padded with N.
+    (n, bases) uint8 codes to (n, width). Sequences shorter than a filter are padded with N at
+    both ends.
     """
 
     def __init__(self, width: int, *, filters: int = 32, length: int = 12) -> None:
@@ -55,8 +56,10 @@ class SequenceEncoder(nn.Module):
 
     def _responses(self, codes: Tensor) -> Tensor:
         weight, bias = self.motifs.weight, self.motifs.bias
+        assert bias is not None
         known = F.one_hot(codes.long(), _BASES + 1)[..., :_BASES].to(weight.dtype).transpose(1, 2)
-        known = F.pad(known, (0, max(0, weight.shape[2] - known.shape[2])))
+        short = max(0, weight.shape[2] - known.shape[2])
+        known = F.pad(known, (short, short))  # alike at both ends, so that strands stay alike
         # Turned filters on the sequence respond as the filters do on its reverse complement.
         both = torch.cat([weight, weight.flip(1, 2)])
         response = F.conv1d(known, both).amax(2)
