@@ -57,6 +57,7 @@ def demo(
     from .generators.build import build as make
     from .generators.simulate import simulate as write
     from .interpret.maps import write_maps
+    from .interpret.terminal import show_demo
     from .train import Job, create_folder, run
 
     start, show = time.monotonic(), not quiet
@@ -77,7 +78,7 @@ def demo(
         "metrics": metrics,
         "map": maps,
     }
-    _tell(summary, as_json, lambda: _tell_demo(summary))
+    _tell(summary, as_json, lambda: show_demo(summary))
 
 
 @app.command(epilog=_example("scweave simulate runs/sim.h5mu --cells 2000 --seed 1"))
@@ -280,6 +281,7 @@ def train(
     quiet: Quiet = False,
 ) -> None:
     """Train a model; `python train.py` is the same command."""
+    from .interpret.terminal import show_metrics
     from .train import Job, run
 
     job = Job(
@@ -298,7 +300,7 @@ def train(
         fold,
     )
     metrics = run(job, resume=resume, progress=not quiet)
-    _tell(metrics, as_json, lambda: _tell_metrics(metrics, out))
+    _tell(metrics, as_json, lambda: show_metrics(metrics, out))
 
 
 @app.command(epilog=_example("scweave evaluate runs/crossrec runs/dataset --out metrics.json"))
@@ -316,6 +318,7 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Measure a trained model on held-out cells, beside its baselines."""
+    from .interpret.terminal import show_metrics
     from .train import evaluate_run
 
     metrics = evaluate_run(
@@ -328,7 +331,7 @@ def evaluate(
         seed=seed,
         progress=not quiet,
     )
-    _tell(metrics, as_json, lambda: _tell_metrics(metrics, out))
+    _tell(metrics, as_json, lambda: show_metrics(metrics, out))
 
 
 @app.command(name="map", epilog=_example("scweave map runs/crossrec runs/dataset --out runs/maps"))
@@ -349,11 +352,12 @@ def make_map(
 ) -> None:
     """Stream attention out as a regulatory map: which peak goes with which gene, in which cell type."""
     from .interpret.maps import write_maps
+    from .interpret.terminal import show_map
 
     summary = write_maps(
         run, dataset, out, per=per, truth=truth, truth_kind=truth_kind, split=split, progress=not quiet
     )
-    _tell(summary, as_json, lambda: _tell_map(summary, out))
+    _tell(summary, as_json, lambda: show_map(summary, out))
 
 
 def main() -> None:
@@ -401,9 +405,10 @@ def _complain(message: str, status: int) -> int:
 
 def _verify(dataset: Path, as_json: bool) -> None:
     from .graphs.store import verify as check
+    from .interpret.terminal import sizes_line
 
     sizes = check(dataset)
-    _tell(sizes, as_json, lambda: _lines([f"{dataset} is sound: {_sizes(sizes)}"]))
+    _tell(sizes, as_json, lambda: _lines([f"{dataset} is sound: {sizes_line(sizes)}"]))
 
 
 def _tell(content: Any, as_json: bool, human: Callable[[], None]) -> None:
@@ -416,54 +421,6 @@ def _tell(content: Any, as_json: bool, human: Callable[[], None]) -> None:
 def _lines(lines: Any) -> None:
     for line in lines:
         print(line)
-
-
-def _sizes(sizes: dict[str, int]) -> str:
-    return ", ".join(f"{value:,} {name}" for name, value in sizes.items())
-
-
-def _tell_metrics(metrics: dict[str, Any], where: Path) -> None:
-    for task in metrics["baselines"]:
-        rows = {metrics["model"]: metrics[task], **metrics["baselines"][task]}
-        columns = [name for name, value in metrics[task].items() if not isinstance(value, str)]
-        _table(f"{task}, {metrics['split']} cells", columns, rows)
-    print(f"written: {where}")
-
-
-def _table(title: str, columns: list[str], rows: dict[str, dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", padding=(0, 1, 0, 0))
-    table.add_column("", no_wrap=True)
-    for column in columns:
-        table.add_column(
-            column.replace("precision", "prec").replace("recall_", "rec_"), justify="right", no_wrap=True
-        )
-    for name, values in rows.items():
-        table.add_row(name, *(_number(values.get(column)) for column in columns))
-    Console().print(table)
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
-
-
-def _tell_map(summary: dict[str, Any], out: Path) -> None:
-    print(_sizes({name: value for name, value in summary.items() if isinstance(value, int)}))
-    if "recovery" in summary:
-        methods = summary["recovery"]["methods"]
-        _table("recovery of known links", list(next(iter(methods.values()))), methods)
-    print(f"written: {out}")
-
-
-def _tell_demo(summary: dict[str, Any]) -> None:
-    out = Path(summary["out"])
-    _tell_metrics(summary["metrics"], out / "run" / "metrics.json")
-    _tell_map(summary["map"], out / "maps")
-    print(f"the demo took {summary['seconds']:.0f} s; look at {out}/run/curves.png and {out}/maps/map.png")
 
 
 if __name__ == "__main__":

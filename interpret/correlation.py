@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from ..graphs.bases import N
 from ..graphs.dataset import MultiomeGraphs
+from ..graphs.schema import BASES
 from .candidates import Candidates
 
 Int64 = npt.NDArray[np.int64]
@@ -18,6 +21,10 @@ _CELLS = 2048  # in memory at a time
 _GENES = 64  # a block; its candidates lie in a short range of peaks
 _DEPTH = 1e4
 _FLAT = 1e-12  # variance below which a feature counts as constant
+_BACKGROUNDS = 200  # peaks that a candidate is held against
+_BINS = 49  # at most; a bin has as many peaks as backgrounds, or more
+_SUMS = 1 << 25  # of gene times background peak, held at a time (float64)
+_GC = [BASES.index(base) for base in "GC"]
 
 
 def correlation(graphs: MultiomeGraphs, candidates: Candidates, *, chunk: int = _CELLS) -> Float64:
@@ -40,22 +47,180 @@ def correlation(graphs: MultiomeGraphs, candidates: Candidates, *, chunk: int = 
     -------
     (candidates,) in [-1, 1]; 0 where gene or peak is constant.
     """
-    blocks = _blocks(graphs, candidates)
-    x_sum, x_square = np.zeros(len(graphs.genes)), np.zeros(len(graphs.genes))
-    y_sum, together = np.zeros(len(graphs.peaks)), np.zeros(len(candidates))
-    n = len(graphs)
+    return correlate(graphs, candidates, Spread.over(graphs, chunk=chunk), chunk=chunk)
+
+
+def linkpeaks(
+    graphs: MultiomeGraphs, candidates: Candidates, *, seed: int = 0, chunk: int = _CELLS
+) -> Float64:
+    """z-scores of correlations among those of the same gene with matched peaks of other chromosomes.
+
+    The method of Signac's LinkPeaks: a candidate's correlation, less the mean over 200 background peaks
+    and divided by their standard deviation. Signac draws them for every peak anew, by their likeness in
+    accessibility and GC content; here peaks are first put into equal bins by accessibility, and within
+    these by GC content, and the peaks of a bin share their backgrounds. Where there is no DNA, bins are
+    of accessibility alone. As in `correlation`, openness is yes or no, where Signac counts.
+
+    Parameters
+    ----------
+    graphs, candidates, chunk
+        As in `correlation`.
+    seed
+        Decides which peaks are drawn.
+
+    Returns
+    -------
+    (candidates,) z; 0 where gene or peak is constant, or all backgrounds correlate alike.
+    """
+    spread = Spread.over(graphs, chunk=chunk)
+    found = correlate(graphs, candidates, spread, chunk=chunk)
+    return linkpeaks_z(graphs, candidates, spread, found, seed=seed, chunk=chunk)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Means and variances over cells: of log expression (genes,) ``x`` and of openness (peaks,) ``y``."""
+
+    n: int
+    x_mean: Float64
+    x_var: Float64
+    y_mean: Float64
+    y_var: Float64
+
+    @classmethod
+    def over(cls, graphs: MultiomeGraphs, *, chunk: int = _CELLS) -> Spread:
+        """Measure in all cells of ``graphs``."""
+        n = len(graphs)
+        x_sum, x_square = np.zeros(len(graphs.genes)), np.zeros(len(graphs.genes))
+        y_sum = np.zeros(len(graphs.peaks))
+        for x, y in _chunks(graphs, chunk):
+            x_sum += np.asarray(x.sum(0)).ravel()
+            x_square += np.asarray(x.multiply(x).sum(0)).ravel()
+            y_sum += np.asarray(y.sum(0)).ravel()
+        x_mean, y_mean = x_sum / n, y_sum / n
+        return cls(n, x_mean, x_square / n - x_mean**2, y_mean, y_mean - y_mean**2)
+
+    def correlations(self, together: Float64, gene: Int64, peak: Int64) -> Float64:
+        """Turn Σ x · y over cells of genes and peaks, whose shapes broadcast, into correlations."""
+        varies = (self.x_var[gene] > _FLAT) & (self.y_var[peak] > _FLAT)
+        scale = np.sqrt(np.where(varies, self.x_var[gene] * self.y_var[peak], 1.0))
+        covariance = together / self.n - self.x_mean[gene] * self.y_mean[peak]
+        result: Float64 = np.where(varies, covariance / scale, 0.0)
+        return result
+
+
+def correlate(
+    graphs: MultiomeGraphs, candidates: Candidates, spread: Spread, *, chunk: int = _CELLS
+) -> Float64:
+    """`correlation`, given the means and variances."""
+    blocks, together = _blocks(graphs, candidates), np.zeros(len(candidates))
     for x, y in _chunks(graphs, chunk):
-        x_sum += np.asarray(x.sum(0)).ravel()
-        x_square += np.asarray(x.multiply(x).sum(0)).ravel()
-        y_sum += np.asarray(y.sum(0)).ravel()
         for begin, end in blocks:
             together[begin:end] += _products(x, y, candidates.gene[begin:end], candidates.peak[begin:end])
-    x_mean, y_mean = x_sum / n, y_sum / n
-    x_var, y_var = x_square / n - x_mean**2, y_mean - y_mean**2
-    gene, peak = candidates.gene, candidates.peak
-    varies = (x_var[gene] > _FLAT) & (y_var[peak] > _FLAT)
-    scale = np.sqrt(np.where(varies, x_var[gene] * y_var[peak], 1.0))
-    result: Float64 = np.where(varies, (together / n - x_mean[gene] * y_mean[peak]) / scale, 0.0)
+    return spread.correlations(together, candidates.gene, candidates.peak)
+
+
+def linkpeaks_z(
+    graphs: MultiomeGraphs,
+    candidates: Candidates,
+    spread: Spread,
+    correlations: Float64,
+    *,
+    seed: int = 0,
+    chunk: int = _CELLS,
+) -> Float64:
+    """`linkpeaks`, given the candidates' correlations and the means and variances."""
+    bins = matched_bins(graphs, spread)
+    pool = background_pool(graphs, bins, seed=seed)
+    mean, deviation = np.zeros(len(candidates)), np.zeros(len(candidates))
+    genes = np.unique(candidates.gene)
+    for some in np.array_split(genes, -(-len(genes) * max(len(pool), 1) // _SUMS)):
+        own = slice(*np.searchsorted(candidates.gene, [some[0], some[-1] + 1]))
+        row, column = np.searchsorted(some, candidates.gene[own]), bins[candidates.peak[own]]
+        means, deviations = _background(graphs, spread, some, pool, bins, chunk)
+        mean[own], deviation[own] = means[row, column], deviations[row, column]
+    known = (deviation > _FLAT) & (bins[candidates.peak] >= 0)
+    result: Float64 = np.where(known, (correlations - mean) / np.where(known, deviation, 1.0), 0.0)
+    return result
+
+
+def matched_bins(graphs: MultiomeGraphs, spread: Spread) -> Int64:
+    """Put peaks into equal bins by accessibility, and within these by GC content; (peaks,), -1 for constant ones."""
+    varying = np.flatnonzero(spread.y_var > _FLAT)
+    bins = np.full(len(spread.y_mean), -1, np.int64)
+    number = int(np.clip(len(varying) // _BACKGROUNDS, 1, _BINS))
+    open_, gc = spread.y_mean[varying], _gc_content(graphs)
+    if gc is None:
+        bins[varying] = _quantiles(open_, np.zeros_like(varying), number)
+        return bins
+    side = int(np.sqrt(number))
+    alike = _quantiles(open_, np.zeros_like(varying), side)
+    bins[varying] = alike * side + _quantiles(gc[varying], alike, side)
+    return bins
+
+
+def background_pool(graphs: MultiomeGraphs, bins: Int64, *, seed: int = 0) -> Int64:
+    """Draw peaks of which each bin has the backgrounds for every chromosome, in random order within ascending bins."""
+    shuffled = np.random.default_rng(seed).permutation(len(bins))
+    order = shuffled[np.argsort(bins[shuffled], kind="stable")]
+    order = order[bins[order] >= 0]
+    wanted = np.zeros(len(order), bool)
+    chrom = graphs.peaks.chrom.numpy()[order]
+    for own in np.unique(chrom):
+        wanted |= _first_elsewhere(chrom != own, bins[order])
+    return order[wanted]
+
+
+def _first_elsewhere(elsewhere: npt.NDArray[np.bool_], bins: Int64) -> npt.NDArray[np.bool_]:
+    """Mark the first 200 peaks of every bin (sorted) that lie elsewhere."""
+    before = np.cumsum(elsewhere) - elsewhere
+    rank = before - before[np.searchsorted(bins, bins)]
+    marked: npt.NDArray[np.bool_] = elsewhere & (rank < _BACKGROUNDS)
+    return marked
+
+
+def _background(
+    graphs: MultiomeGraphs, spread: Spread, genes: Int64, pool: Int64, bins: Int64, chunk: int
+) -> tuple[Float64, Float64]:
+    """Mean and standard deviation of each gene's correlations with the backgrounds of each bin, (genes, bins) each."""
+    together = np.zeros((len(genes), len(pool)))
+    for x, y in _chunks(graphs, chunk):
+        expressed, opened = sparse.csr_matrix(x[:, genes].T), y[:, pool].tocsr()
+        for begin in range(0, len(genes), _GENES):
+            together[begin : begin + _GENES] += (expressed[begin : begin + _GENES] @ opened).toarray()
+    number = int(bins.max(initial=0)) + 1
+    means, deviations = np.zeros((len(genes), number)), np.zeros((len(genes), number))
+    chrom, own = graphs.peaks.chrom.numpy()[pool], graphs.genes.chrom.numpy()[genes]
+    for code in np.unique(own):
+        used = _first_elsewhere(chrom != code, bins[pool])
+        member = sparse.csr_matrix(
+            (np.ones(used.sum()), (np.flatnonzero(used), bins[pool][used])), shape=(len(pool), number)
+        )
+        size = np.maximum(np.bincount(bins[pool][used], minlength=number), 1)
+        for some in np.array_split(mine := np.flatnonzero(own == code), -(-len(mine) // _GENES)):
+            found = spread.correlations(together[some], genes[some, None], pool[None])
+            means[some] = found @ member / size
+            square = (found - means[some][:, bins[pool]]) ** 2 @ member
+            deviations[some] = np.sqrt(square / np.maximum(size - 1, 1))
+    return means, deviations
+
+
+def _quantiles(values: Float64, groups: Int64, number: int) -> Int64:
+    """Cut each group's values into equally many by rank, ties by position; (values,) in 0 … number - 1."""
+    order = np.lexsort((values, groups))
+    sizes = np.bincount(groups)
+    first = np.cumsum(sizes) - sizes
+    rank = np.empty(len(values), np.int64)
+    rank[order] = np.arange(len(values)) - first[groups[order]]
+    return rank * number // np.maximum(sizes[groups], 1)
+
+
+def _gc_content(graphs: MultiomeGraphs) -> Float64 | None:
+    """Share of G and C among each peak's known bases, (peaks,); None where the dataset has no DNA."""
+    if "sequence" not in graphs.peaks.tensors:
+        return None
+    codes = graphs.peaks.sequence.numpy()
+    result: Float64 = np.isin(codes, _GC).sum(1) / np.maximum((codes != N).sum(1), 1)
     return result
 
 

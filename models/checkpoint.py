@@ -49,7 +49,9 @@ class LoadedModel:
 
 
 def save_model(folder: Path, model: AnyRecommender, graphs: MultiomeGraphs) -> None:
-    """Write the weights and the description of a model into ``folder``, each file whole or not at all."""
+    """Write weights, description and features of a model into ``folder``, each whole or not at all."""
+    if not (folder / FEATURES).exists():
+        write_features(graphs.store, folder / FEATURES)
     save_tensors(folder / WEIGHTS, {name: value.detach() for name, value in model.state_dict().items()})
     manifest = {
         "schema_version": SCHEMA_VERSION,
@@ -104,10 +106,8 @@ def open_for(loaded: LoadedModel, root: Path, *, split: Split | None = None) -> 
     return graphs
 
 
-def save_origin(folder: Path, graphs: MultiomeGraphs) -> None:
-    """Write what a model is trained on: its features, and which cells it sees, by what was counted in them."""
-    if not (folder / FEATURES).exists():
-        write_features(graphs.store, folder / FEATURES)
+def save_seen(folder: Path, graphs: MultiomeGraphs) -> None:
+    """Write which cells a model sees while it is trained, by what was counted in them."""
     cells = np.flatnonzero(graphs.cells["split"].isin(SPLITS[:2]).to_numpy())
     save_tensors(folder / SEEN, {"keys": torch.from_numpy(graphs.rna_rows.keys(cells))})
 

@@ -20,7 +20,7 @@ from torch_geometric.data import Batch
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.loader import GraphLoader
-from .checkpoint import save_origin
+from .checkpoint import save_seen
 from .curves import draw_curves
 from .recommender import Config, Recommender, make_model
 from .run_keeper import SCORE, OverallBar, RunKeeper
@@ -159,7 +159,7 @@ def fit(
     validation = train.part("pairs", "validation")
     torch.manual_seed(options.seed)
     model = make_model(train, config, seed=options.seed)
-    save_origin(run, train)
+    save_seen(run, train)
     keeper = RunKeeper(run, model, train, patience=options.patience, resume=resume)
     done = keeper.done
     module = CrossRecTraining(model, options, first_epoch=done)

@@ -183,7 +183,10 @@ def test_generators_run_as_a_module(simulated, tmp_path):
         (["build", "H5MU", "--gtf", "GTF", "--seed", "-1", "--out", "OUT"], "--seed"),
         (["simulate", "OUT.h5mu", "--types", "1"], "types"),
         (["simulate", "OUT.txt"], ".h5mu"),
-        (["train", "DATASET", "--model", "crossrec", "--out", "OUT"], "Pass --mode published"),
+        (
+            ["train", "DATASET", "--model", "crossrec", "--mode", "old", "--out", "OUT"],
+            "choose default or published",
+        ),
         (["train", "DATASET", "--model", "hitanno", "--out", "OUT"], "--model hitanno"),
         (
             ["train", "OUT", "--model", "crossrec", "--mode", "published", "--out", "OUT"],

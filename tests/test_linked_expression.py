@@ -79,7 +79,9 @@ def test_penalty_adds_the_prior_of_gains():
 
 def rows_of(counts):
     cells = profiles_of(counts)
-    return CsrRows(cells.ptr.numpy(), cells.ids.numpy(), cells.counts.numpy().astype(np.uint8), counts.shape[1])
+    return CsrRows(
+        cells.ptr.numpy(), cells.ids.numpy(), cells.counts.numpy().astype(np.uint8), counts.shape[1]
+    )
 
 
 @pytest.mark.parametrize("chunk", [3, 1024])

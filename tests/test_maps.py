@@ -129,7 +129,7 @@ def test_links_across_chromosomes_and_unplaced_genes_have_no_distance(graphs):
 
 
 def test_a_threshold_nothing_passes_gives_an_empty_map(tmp_path, graphs):
-    model = make_model(graphs, threshold=1.0)
+    model = make_model(graphs, threshold=0.999999)
     table = cell_type_map(model, graphs, progress=False)
     assert len(table) == 0
     assert table.dtypes.astype(str).to_dict() == DTYPES

@@ -12,6 +12,7 @@ from scweave.graphs.segments import (
     block_pointers,
     like_sized,
     padded,
+    segment_rank,
     segment_softmax,
     segment_sum,
     stable_topk,
@@ -73,6 +74,45 @@ def test_segment_sum_and_softmax_equal_loops(seed, n, n_segments):
     loops = [torch.softmax(scores[segment == s], 0) @ weight[segment == s] for s in range(n_segments)]
     other = torch.autograd.grad(torch.stack(loops).sum(), scores)[0] if n else scores
     torch.testing.assert_close(mine, other)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.integers(0, 30), st.integers(1, 6), st.sampled_from([(), (1,), (3,), (2, 3)]))
+def test_softmax_takes_every_column_for_itself(seed, n, n_segments, columns):
+    rng = np.random.default_rng(seed)
+    segment = torch.from_numpy(rng.integers(0, n_segments, n))
+    scores = torch.from_numpy(rng.normal(0, 30, (n, *columns)))
+    ours = segment_softmax(scores, segment, n_segments)
+    assert ours.shape == scores.shape
+    for s in range(n_segments):
+        torch.testing.assert_close(ours[segment == s], torch.softmax(scores[segment == s], 0))
+
+
+def test_entries_of_no_score_get_no_weight_and_no_gradient():
+    scores = torch.tensor([[0.0], [1.0], [2.0], [3.0]]).double().requires_grad_()
+    left_out = torch.tensor([[False], [True], [False], [False]])
+    weights = segment_softmax(scores.masked_fill(left_out, -torch.inf), torch.tensor([0, 0, 0, 1]), 3)
+    torch.testing.assert_close(weights[[0, 2], 0], torch.softmax(scores[[0, 2], 0], 0))
+    assert weights[[1, 3], 0].tolist() == [0, 1]
+    (grad,) = torch.autograd.grad(weights[0].sum(), scores)
+    assert torch.isfinite(grad).all()
+    assert grad[:, 0].bool().tolist() == [True, False, True, False]
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.integers(0, 30), st.integers(0, 6), st.integers(1, 3))
+def test_ranks_equal_sorted_lists_of_each_segment(seed, n, n_segments, columns):
+    rng = np.random.default_rng(seed)
+    n = n if n_segments else 0
+    segment = np.sort(rng.integers(0, max(n_segments, 1), n))
+    scores = rng.integers(-2, 3, (n, columns)).astype(float)  # many ties
+    ranks = segment_rank(torch.from_numpy(scores), torch.from_numpy(segment), n_segments)
+    assert ranks.shape == (n, columns)
+    for s in range(n_segments):
+        own = np.flatnonzero(segment == s)
+        for column in range(columns):
+            order = sorted(own, key=lambda i, c=column: (-scores[i, c], i))
+            assert ranks[order, column].tolist() == list(range(len(own)))
 
 
 @settings(max_examples=40, deadline=None)

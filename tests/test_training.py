@@ -20,15 +20,22 @@ from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
 from scweave.models.checkpoint import check_features, load_model
 from scweave.models.crossrec import CrossRecConfig
+from scweave.models.crossrec_cis import CisConfig
 from scweave.models.settings import parse_settings
 from scweave.models.training import TrainOptions
 from scweave.train import Job, evaluate_run, run
 
 SMALL = ("id_width=16", "width=16")
+SMALL_CIS = ("components=8", "programmes=4", "width=8", "hidden=16", "filters=4", "sequence_peaks=50")
 
 
 def job(dataset, out, **changes):
     return replace(Job(dataset, out, "crossrec", "published", epochs=3, settings=SMALL, seed=5), **changes)
+
+
+def cis_job(dataset, out, **changes):
+    usual = {"mode": "default", "settings": SMALL_CIS, "batch_size": 64}
+    return job(dataset, out, **(usual | changes))
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +113,11 @@ def test_same_seed_same_bits_and_another_seed_others(finished, simulated_dataset
     assert (tmp_path / "other" / "model.safetensors").read_bytes() != (out / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("settings", [SMALL, (*SMALL, "sparse_ids=false")])
-def test_interrupted_and_resumed_equals_uninterrupted(simulated_dataset, tmp_path, settings):
-    whole = job(simulated_dataset, tmp_path / "whole", settings=settings)
+@pytest.mark.parametrize(
+    ("make", "settings"), [(job, SMALL), (job, (*SMALL, "sparse_ids=false")), (cis_job, SMALL_CIS)]
+)
+def test_interrupted_and_resumed_equals_uninterrupted(simulated_dataset, tmp_path, make, settings):
+    whole = make(simulated_dataset, tmp_path / "whole", settings=settings)
     run(whole, progress=False)
     parts = replace(whole, out=tmp_path / "parts")
     run(replace(parts, epochs=1), progress=False)
@@ -143,9 +152,29 @@ def test_damaged_states_are_refused(finished, simulated_dataset, tmp_path):
         run(job(simulated_dataset, tmp_path / "run"), resume=True, progress=False)
 
 
-def test_double_precision_trains(simulated_dataset, tmp_path):
-    run(job(simulated_dataset, tmp_path / "run", epochs=1, precision="64-true"), progress=False)
-    assert load_file(tmp_path / "run" / "model.safetensors")["query.weight"].dtype == torch.float64
+@pytest.mark.parametrize("make", [job, cis_job])
+def test_double_precision_trains(simulated_dataset, tmp_path, make):
+    run(make(simulated_dataset, tmp_path / "run", epochs=1, precision="64-true"), progress=False)
+    tensors = load_file(tmp_path / "run" / "model.safetensors").values()
+    assert torch.float64 in {t.dtype for t in tensors}
+    assert torch.float32 not in {t.dtype for t in tensors}
+
+
+def test_the_default_mode_learns_and_reports_links_apart(simulated_dataset, tmp_path):
+    metrics = run(cis_job(simulated_dataset, tmp_path / "run", epochs=12), progress=False)
+    assert metrics["mode"] == "default"
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    for part in ("links", "retrieval"):
+        assert history[f"train_{part}"].iloc[-1] < history[f"train_{part}"].iloc[0]
+    baselines = metrics["baselines"]
+    assert metrics["matching"]["auroc"] > baselines["matching"]["depth"]["auroc"]
+    assert baselines["translation_links"] == baselines["translation"]
+    assert metrics["translation_links"] != metrics["translation"]
+    assert "alone" in metrics["retrieval"]["scored_by"]
+    loaded = load_model(tmp_path / "run")
+    assert len(loaded.model.edges) == MultiomeGraphs(simulated_dataset).n_cis
+    again = evaluate_run(tmp_path / "run", simulated_dataset, tmp_path / "m.json", seed=5, progress=False)
+    assert again == metrics
 
 
 def test_patience_stops_and_stays_stopped(simulated_dataset, tmp_path):
@@ -173,8 +202,8 @@ def test_wrong_jobs_are_refused_and_leave_nothing(finished, simulated_dataset, r
     good = job(simulated_dataset, tmp_path / "run")
     for change, message in (
         ({"model": "gpt"}, "--model gpt"),
-        ({"mode": "default"}, "Pass --mode published"),
-        ({"mode": "fast"}, "choose published or default"),
+        ({"mode": "fast"}, "choose default or published"),
+        ({"mode": "default"}, "no such setting.*programmes=15"),
         ({"settings": ("depth=3",)}, "no such setting.*width=128"),
         ({"settings": ("heads=3",)}, "must divide width"),
         ({"settings": ("alpha=much",)}, "expected a float"),
@@ -201,8 +230,9 @@ def test_wrong_jobs_are_refused_and_leave_nothing(finished, simulated_dataset, r
 
 def test_damaged_and_newer_checkpoints_are_refused(finished, tmp_path):
     out, _ = finished
-    for name in ("model.json", "model.safetensors", "genes.parquet", "peaks.parquet"):
+    for name in ("model.json", "model.safetensors"):
         (tmp_path / name).write_bytes((out / name).read_bytes())
+    shutil.copytree(out / "features", tmp_path / "features")
     load_model(tmp_path)
     content = (tmp_path / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(content[: len(content) // 2])
@@ -215,7 +245,10 @@ def test_damaged_and_newer_checkpoints_are_refused(finished, tmp_path):
 
 
 def test_settings_are_typed():
-    config = parse_settings(["heads=2", "threshold=0.7", "adaptive_alpha=true", "target=binary"])
+    chosen = ["heads=2", "threshold=0.7", "adaptive_alpha=true", "target=binary"]
+    config = parse_settings(chosen, "published")
     assert config == CrossRecConfig(heads=2, threshold=0.7, adaptive_alpha=True, target="binary")
     with pytest.raises(InputError, match="--batch-size -1"):
         TrainOptions(batch_size=-1)
+    cis = parse_settings(["heads=2", "sequence=false", "likelihood=poisson"], "default")
+    assert cis == CisConfig(heads=2, sequence=False, likelihood="poisson")

@@ -1,0 +1,59 @@
+"""Results as tables that fit a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def sizes_line(sizes: dict[str, int]) -> str:
+    """Return sizes as one line: 2,000 cells, 500 genes."""
+    return ", ".join(f"{value:,} {name}" for name, value in sizes.items())
+
+
+def show_metrics(metrics: dict[str, Any], where: Path) -> None:
+    """Print a table a task, the model above its baselines."""
+    for task in metrics["baselines"]:
+        rows = {metrics["model"]: metrics[task], **metrics["baselines"][task]}
+        columns = [name for name, value in metrics[task].items() if not isinstance(value, str)]
+        show_table(f"{task}, {metrics['split']} cells", columns, rows)
+    print(f"written: {where}")
+
+
+def show_table(title: str, columns: list[str], rows: dict[str, dict[str, Any]]) -> None:
+    """Print a table that fits a terminal."""
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for column in columns:
+        table.add_column(
+            column.replace("precision", "prec").replace("recall_", "rec_"), justify="right", no_wrap=True
+        )
+    for name, values in rows.items():
+        table.add_row(name, *(_number(values.get(column)) for column in columns))
+    Console().print(table)
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def show_map(summary: dict[str, Any], out: Path) -> None:
+    """Print what a map holds, and how well it recovers known links."""
+    print(sizes_line({name: value for name, value in summary.items() if isinstance(value, int)}))
+    if "recovery" in summary:
+        methods = summary["recovery"]["methods"]
+        show_table("recovery of known links", list(next(iter(methods.values()))), methods)
+    print(f"written: {out}")
+
+
+def show_demo(summary: dict[str, Any]) -> None:
+    """Print what the demo found, and where to look."""
+    out = Path(summary["out"])
+    show_metrics(summary["metrics"], out / "run" / "metrics.json")
+    show_map(summary["map"], out / "maps")
+    print(f"the demo took {summary['seconds']:.0f} s; look at {out}/run/curves.png and {out}/maps/map.png")
