@@ -334,6 +334,32 @@ def evaluate(
     _tell(metrics, as_json, lambda: show_metrics(metrics, out))
 
 
+@app.command(epilog=_example("scweave predict runs/crossrec rna.h5ad atac.h5ad --out predicted.h5ad"))
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Made by `scweave train`.")],
+    query: Annotated[
+        list[Path],
+        typer.Argument(metavar="QUERY...", help="A dataset with RUN's features, or files as `build` takes."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="PRED.h5ad", help="File to write.")],
+    layer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Layer of the counts; X by default.")
+    ] = None,
+    min_placed: Annotated[float, typer.Option(help="Smallest share of RUN's genes and peaks.")] = 0.3,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Cells at a time; 128, published 32.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Embed cells and predict their expression; they need no labels, and ATAC or RNA may be missing."""
+    from .train import predict_run
+
+    summary = predict_run(
+        run, query, out, layer=layer, min_placed=min_placed, batch_size=batch_size, progress=not quiet
+    )
+    told = [f"{name}: {what}" for name, what in summary["predicted"].items()]
+    _tell(summary, as_json, lambda: _lines([*summary["notes"], *told, f"written: {out}"]))
+
+
 @app.command(name="map", epilog=_example("scweave map runs/crossrec runs/dataset --out runs/maps"))
 def make_map(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Made by `scweave train`.")],

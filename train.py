@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
 from scweave.graphs.schema import MODALITIES, Split
-from scweave.graphs.whole import versions, write_json
-from scweave.models.checkpoint import check_unseen, load_model, open_for
+from scweave.graphs.store import MANIFEST
+from scweave.graphs.whole import refuse_existing, versions, write_json
+from scweave.models.checkpoint import FEATURES, check_features, check_unseen, load_model, open_for
 from scweave.models.evaluation import evaluate
+from scweave.models.prediction import write_predictions
 from scweave.models.recommender import kind_of
 from scweave.models.settings import parse_settings
 from scweave.models.training import TrainOptions, fit
@@ -115,8 +120,7 @@ def evaluate_run(
     check_unseen(run, loaded, graphs, split)  # type: ignore[arg-type]
     for needed in ("train", split):  # baselines are fitted on training pairs
         _check_pairs(graphs, needed)
-    if not out.parent.is_dir():
-        raise InputError(f"cannot write {out}: {out.parent} is no folder. Create it or choose another --out.")
+    _check_place(out)
     metrics = evaluate(
         loaded.model,
         graphs,
@@ -128,6 +132,82 @@ def evaluate_run(
     )
     write_json(out, metrics)
     return metrics
+
+
+def predict_run(
+    run: Path,
+    query: Sequence[Path],
+    out: Path,
+    *,
+    layer: str | None = None,
+    min_placed: float = 0.3,
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Predict cells that need no labels with a trained model, and write them as AnnData.
+
+    Parameters
+    ----------
+    run
+        Folder of the trained model.
+    query
+        One dataset folder with the model's genes and peaks; or the files of an experiment as `build` takes
+        them, one modality alone included, whose genes and peaks are mapped onto the model's.
+    out
+        File to write; see `write_predictions`.
+    layer
+        Layer of the files that holds the counts; X when None.
+    min_placed
+        Smallest share of the model's genes and peaks that the files must have.
+    batch_size
+        Cells at a time; by default what suits the model.
+    progress
+        Show bars.
+
+    Returns
+    -------
+    ``out``, ``cells``, ``genes``, ``predicted``: name of each part -> what it is, and ``notes`` on how
+    the files were read.
+
+    Raises
+    ------
+    InputError
+        ``out`` exists or cannot be written, no model, or a query that does not fit it.
+    """
+    run, query, out = Path(run), [Path(path) for path in query], Path(out)
+    refuse_existing(out)
+    _check_place(out)
+    loaded = load_model(run)
+    with _like_model(run, query, out, layer, min_placed, progress) as (dataset, notes):
+        graphs = MultiomeGraphs(dataset)
+        check_features(loaded, graphs)
+        summary = write_predictions(loaded, graphs, out, batch_size=batch_size, progress=progress)
+    return {**summary, "notes": notes}
+
+
+@contextmanager
+def _like_model(
+    run: Path, query: list[Path], out: Path, layer: str | None, min_placed: float, progress: bool
+) -> Iterator[tuple[Path, list[str]]]:
+    """Give a dataset as it is; build files into one beside ``out`` that is always removed."""
+    if len(query) == 1 and (query[0] / MANIFEST).is_file():
+        yield query[0], []
+        return
+    from scweave.generators.build import BuildOptions, build  # heavy, and not needed for a dataset
+
+    options = BuildOptions(discovery=True, layer=layer, min_placed=min_placed)
+    try:
+        place = TemporaryDirectory(prefix=f".{out.name}.query-", dir=out.parent)
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}. Choose another --out.") from error
+    with place as folder:
+        report = build(query, Path(folder) / "query", like=run / FEATURES, options=options, progress=progress)
+        yield report.path, report.notes
+
+
+def _check_place(out: Path) -> None:
+    if not out.parent.is_dir():
+        raise InputError(f"cannot write {out}: {out.parent} is no folder. Create it or choose another --out.")
 
 
 def _check_model(job: Job) -> None:

@@ -57,8 +57,8 @@ def segment_softmax(scores: Tensor, segment: Tensor, n_segments: int) -> Tensor:
     shape = (n_segments, *scores.shape[1:])
     index = segment.reshape(-1, *[1] * (scores.dim() - 1)).expand_as(scores)
     top = scores.new_full(shape, -torch.inf).scatter_reduce(0, index, scores.detach(), "amax")
-    weights = torch.exp(scores - top[segment])
-    return weights / segment_sum(weights, segment, n_segments)[segment]
+    weights = torch.exp(scores - top.index_select(0, segment))
+    return weights / segment_sum(weights, segment, n_segments).index_select(0, segment)
 
 
 def segment_rank(scores: Tensor, segment: Tensor, n_segments: int) -> Tensor:

@@ -17,7 +17,7 @@ from .candidates import Candidates
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
-_CELLS = 2048  # in memory at a time
+_CELLS = 1024  # in memory at a time
 _GENES = 64  # a block; its candidates lie in a short range of peaks
 _DEPTH = 1e4
 _FLAT = 1e-12  # variance below which a feature counts as constant
@@ -47,11 +47,20 @@ def correlation(graphs: MultiomeGraphs, candidates: Candidates, *, chunk: int = 
     -------
     (candidates,) in [-1, 1]; 0 where gene or peak is constant.
     """
-    return correlate(graphs, candidates, Spread.over(graphs, chunk=chunk), chunk=chunk)
+    blocks, together = _blocks(graphs, candidates), np.zeros(len(candidates))
+    for x, y in _chunks(graphs, chunk):
+        for begin, end in blocks:
+            together[begin:end] += _products(x, y, candidates.gene[begin:end], candidates.peak[begin:end])
+    return Spread.over(graphs, chunk=chunk).correlations(together, candidates.gene, candidates.peak)
 
 
 def linkpeaks(
-    graphs: MultiomeGraphs, candidates: Candidates, *, seed: int = 0, chunk: int = _CELLS
+    graphs: MultiomeGraphs,
+    candidates: Candidates,
+    correlations: Float64 | None = None,
+    *,
+    seed: int = 0,
+    chunk: int = _CELLS,
 ) -> Float64:
     """z-scores of correlations among those of the same gene with matched peaks of other chromosomes.
 
@@ -65,6 +74,8 @@ def linkpeaks(
     ----------
     graphs, candidates, chunk
         As in `correlation`.
+    correlations
+        (candidates,) of `correlation`, where they are at hand.
     seed
         Decides which peaks are drawn.
 
@@ -72,9 +83,20 @@ def linkpeaks(
     -------
     (candidates,) z; 0 where gene or peak is constant, or all backgrounds correlate alike.
     """
+    found = correlation(graphs, candidates, chunk=chunk) if correlations is None else correlations
     spread = Spread.over(graphs, chunk=chunk)
-    found = correlate(graphs, candidates, spread, chunk=chunk)
-    return linkpeaks_z(graphs, candidates, spread, found, seed=seed, chunk=chunk)
+    bins = matched_bins(graphs, spread)
+    pool = background_pool(graphs, bins, seed=seed)
+    mean, deviation = np.zeros(len(candidates)), np.zeros(len(candidates))
+    genes = np.unique(candidates.gene)
+    for some in np.array_split(genes, -(-len(genes) * max(len(pool), 1) // _SUMS)):
+        own = slice(*np.searchsorted(candidates.gene, [some[0], some[-1] + 1]))
+        row, column = np.searchsorted(some, candidates.gene[own]), bins[candidates.peak[own]]
+        means, deviations = _background(graphs, spread, some, pool, bins, chunk)
+        mean[own], deviation[own] = means[row, column], deviations[row, column]
+    known = (deviation > _FLAT) & (bins[candidates.peak] >= 0)
+    result: Float64 = np.where(known, (found - mean) / np.where(known, deviation, 1.0), 0.0)
+    return result
 
 
 @dataclass(frozen=True)
@@ -109,41 +131,6 @@ class Spread:
         return result
 
 
-def correlate(
-    graphs: MultiomeGraphs, candidates: Candidates, spread: Spread, *, chunk: int = _CELLS
-) -> Float64:
-    """`correlation`, given the means and variances."""
-    blocks, together = _blocks(graphs, candidates), np.zeros(len(candidates))
-    for x, y in _chunks(graphs, chunk):
-        for begin, end in blocks:
-            together[begin:end] += _products(x, y, candidates.gene[begin:end], candidates.peak[begin:end])
-    return spread.correlations(together, candidates.gene, candidates.peak)
-
-
-def linkpeaks_z(
-    graphs: MultiomeGraphs,
-    candidates: Candidates,
-    spread: Spread,
-    correlations: Float64,
-    *,
-    seed: int = 0,
-    chunk: int = _CELLS,
-) -> Float64:
-    """`linkpeaks`, given the candidates' correlations and the means and variances."""
-    bins = matched_bins(graphs, spread)
-    pool = background_pool(graphs, bins, seed=seed)
-    mean, deviation = np.zeros(len(candidates)), np.zeros(len(candidates))
-    genes = np.unique(candidates.gene)
-    for some in np.array_split(genes, -(-len(genes) * max(len(pool), 1) // _SUMS)):
-        own = slice(*np.searchsorted(candidates.gene, [some[0], some[-1] + 1]))
-        row, column = np.searchsorted(some, candidates.gene[own]), bins[candidates.peak[own]]
-        means, deviations = _background(graphs, spread, some, pool, bins, chunk)
-        mean[own], deviation[own] = means[row, column], deviations[row, column]
-    known = (deviation > _FLAT) & (bins[candidates.peak] >= 0)
-    result: Float64 = np.where(known, (correlations - mean) / np.where(known, deviation, 1.0), 0.0)
-    return result
-
-
 def matched_bins(graphs: MultiomeGraphs, spread: Spread) -> Int64:
     """Put peaks into equal bins by accessibility, and within these by GC content; (peaks,), -1 for constant ones."""
     varying = np.flatnonzero(spread.y_var > _FLAT)
@@ -173,8 +160,8 @@ def background_pool(graphs: MultiomeGraphs, bins: Int64, *, seed: int = 0) -> In
 
 def _first_elsewhere(elsewhere: npt.NDArray[np.bool_], bins: Int64) -> npt.NDArray[np.bool_]:
     """Mark the first 200 peaks of every bin (sorted) that lie elsewhere."""
-    before = np.cumsum(elsewhere) - elsewhere
-    rank = before - before[np.searchsorted(bins, bins)]
+    before: Int64 = np.cumsum(elsewhere) - elsewhere
+    rank: Int64 = before - before[np.searchsorted(bins, bins)]
     marked: npt.NDArray[np.bool_] = elsewhere & (rank < _BACKGROUNDS)
     return marked
 

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from .candidates import Candidates, MapScores, candidate_pairs
-from .correlation import correlation, open_share
+from .correlation import correlation, linkpeaks, open_share
 from .truth import KnownLinks, gene_ids, locate, peak_ids
 
 Int64 = npt.NDArray[np.int64]
@@ -62,7 +62,7 @@ class Comparison:
 
     def summary(self) -> dict[str, Any]:
         """Return coverage, sizes, and AUPRC, AUROC and early precision of every method."""
-        methods = {name: _figures(self.true, score) for name, score in self.scores.items()}
+        methods = {name: quality(self.true, score) for name, score in self.scores.items()}
         methods["random"] = {"auprc": self.chance, "auroc": 0.5, "early_precision": self.chance}
         return {
             "coverage": self.coverage,
@@ -92,7 +92,8 @@ def recovery(
     All methods score the same candidates: every peak within the window of a gene's TSS. Methods are
     ``map`` (largest score over cell types), ``map_mean`` (mean over cell types; no link scores 0),
     ``distance`` (nearer is likelier), ``correlation`` (Pearson; the sign counts, because
-    most links activate), ``accessibility`` (share of cells in which the peak is open) and ``random``.
+    most links activate), ``linkpeaks`` (the same as a z-score among matched peaks of other chromosomes),
+    ``accessibility`` (share of cells in which the peak is open) and ``random``.
 
     Parameters
     ----------
@@ -132,14 +133,24 @@ def compare(scores: MapScores, known: KnownLinks, graphs: MultiomeGraphs) -> Com
     methods = {
         "map": scores.best,
         "map_mean": scores.total,  # a constant factor changes no rank
-        "distance": -np.abs(candidates.distance).astype(np.float64),
-        "correlation": correlation(graphs, candidates),
-        "accessibility": open_share(graphs)[candidates.peak],
+        **model_free(candidates, graphs),
     }
     return Comparison(known.coverage, candidates, known.true, methods, scores.n_links, scores.n_outside)
 
 
-def _figures(true: npt.NDArray[np.bool_], score: Float64) -> dict[str, float | None]:
+def model_free(candidates: Candidates, graphs: MultiomeGraphs) -> dict[str, Float64]:
+    """Score the candidates by every method that needs no model; method -> (candidates,) score."""
+    correlations = correlation(graphs, candidates)
+    return {
+        "distance": -np.abs(candidates.distance).astype(np.float64),
+        "correlation": correlations,
+        "linkpeaks": linkpeaks(graphs, candidates, correlations),
+        "accessibility": open_share(graphs)[candidates.peak],
+    }
+
+
+def quality(true: npt.NDArray[np.bool_], score: Float64) -> dict[str, float | None]:
+    """Return AUPRC, AUROC (null where all are true) and early precision of one method."""
     return {
         "auprc": float(average_precision_score(true, score)),
         "auroc": None if true.all() else float(roc_auc_score(true, score)),
@@ -149,10 +160,14 @@ def _figures(true: npt.NDArray[np.bool_], score: Float64) -> dict[str, float | N
 
 def early_precision(true: npt.NDArray[np.bool_], score: Float64) -> float:
     """Precision among the best n pairs, n being the number of true ones; ties count by expectation."""
-    n = int(true.sum())
+    return share_of_top(true, score, int(true.sum()))
+
+
+def share_of_top(marked: npt.NDArray[np.bool_], score: Float64, n: int) -> float:
+    """Share of the best n pairs that are marked; ties count by expectation."""
     cut = np.partition(score, -n)[-n]
     above, tied = score > cut, score == cut
-    expected = true[above].sum() + true[tied].mean() * (n - above.sum())
+    expected = marked[above].sum() + marked[tied].mean() * (n - above.sum())
     return float(expected / n)
 
 

@@ -299,7 +299,7 @@ class CisCrossRec(nn.Module):
 
     def rates(self, atac: Profiles, *, links_only: bool = False) -> Tensor:
         """Return ln of the expected counts of all genes given open peaks alone, (cells, genes)."""
-        rate: Tensor = self.expression(self._keys(), atac, self._places(atac)) + self.depth(
+        rate: Tensor = self.expression(self.keys(), atac, self.places(atac)) + self.depth(
             self.atac.depths(atac)
         )
         if self.trans is None or links_only:
@@ -327,27 +327,27 @@ class CisCrossRec(nn.Module):
     @torch.no_grad()
     def link_weights(self) -> Tensor:
         """Return the attention of every prior edge, mean over heads, (edges,)."""
-        weights: Tensor = self.expression.attention(self._keys()).mean(1)
+        weights: Tensor = self.expression.attention(self.keys()).mean(1)
         return weights
 
     @torch.no_grad()
     def link_effects(self, atac: Profiles) -> Tensor:
         """Return what every prior edge adds to its gene's ln rate in the mean of some cells, (edges,)."""
-        openness = self.expression.openness(atac, self._places(atac))
-        return self.expression.weights(self._keys()) * openness[self.edges.peak]
+        openness = self.expression.openness(atac, self.places(atac))
+        return self.expression.weights(self.keys()) * openness[self.edges.peak]
 
     @torch.no_grad()
     def attention(self, batch: Batch) -> Links:
-        """Return the prior edges between open peaks and expressed genes of each graph, with their weights."""
+        """Return the prior edges with any weight between open peaks and expressed genes of each graph."""
         atac, genes = Profiles.peaks(batch), batch[GENE]
         edges = self.edges
         node = torch.full((len(atac) * edges.n_genes,), -1, device=genes.batch.device)
         node[genes.batch * edges.n_genes + genes[ID]] = torch.arange(len(genes.batch), device=node.device)
-        weights = self.expression.attention(self._keys())[edges.by_peak]
+        weights = self.expression.attention(self.keys())[edges.by_peak]
         found = []
         for peak, place, target in edge_items(edges, atac.ids, atac.ptr):
             gene = node[target]
-            some = gene >= 0
+            some = (gene >= 0) & (weights.index_select(0, place) > 0).any(1)
             found.append((gene[some], peak[some], weights[place[some]]))
         gene, peak, weight = (torch.cat(column) for column in zip(*found, strict=True))
         return Links(gene, peak, weight)
@@ -358,6 +358,8 @@ class CisCrossRec(nn.Module):
             self.dna.read_all()
 
     def _odds(self, rna: Profiles, atac: Profiles, z_rna: Tensor, z_atac: Tensor) -> Tensor:
+        if not self.config.classifier:
+            return self.matching.temperature() * (z_rna * z_atac).sum(1)
         depths = torch.cat([self.rna.depths(rna), self.atac.depths(atac)], 1)
         return self.matching.logits(z_rna, z_atac, depths)
 
@@ -369,7 +371,7 @@ class CisCrossRec(nn.Module):
             parts["dna"] = F.mse_loss(fresh, self._scaled(self.expression.programme[peaks]))
         counts = rna.dense(self.edges.n_genes).to(z_atac.dtype)
         offset = self.depth(self.atac.depths(atac), rna.total(rna.counts).to(z_atac.dtype))
-        links = self.expression(self._keys(peaks, fresh), atac, self._places(atac)) + offset
+        links = self.expression(self.keys(peaks, fresh), atac, self.places(atac)) + offset
         items = self.n_cells * counts.shape[1]
         prior = self.expression.penalty(self.config.query_precision) / items
         parts["links"] = self.likelihood.loss(links, counts) + prior
@@ -377,10 +379,12 @@ class CisCrossRec(nn.Module):
             parts["trans"] = self.likelihood.loss(links.detach() + self.trans(z_atac), counts)
         return parts
 
-    def _places(self, atac: Profiles) -> Tensor:
+    def places(self, atac: Profiles) -> Tensor:
+        """Return where cells lie among all cells by their open peaks, (cells, programmes)."""
         return self.atac.position(atac)[:, : self.config.programmes]
 
-    def _keys(self, peaks: Tensor | None = None, fresh: Tensor | None = None) -> Tensor:
+    def keys(self, peaks: Tensor | None = None, fresh: Tensor | None = None) -> Tensor:
+        """Return the keys of all peaks, (peaks, programmes): when a peak is open, and what its DNA adds."""
         key = self._scaled(self.expression.programme)
         if self.dna is not None:
             key = key + self.dna(peaks, fresh)

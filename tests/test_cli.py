@@ -16,7 +16,7 @@ from scweave.cli import app, main
 from scweave.graphs.dataset import MultiomeGraphs
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("demo", "simulate", "build", "train", "evaluate", "map")
+COMMANDS = ("demo", "simulate", "build", "train", "evaluate", "predict", "map")
 
 
 def call(capsys, monkeypatch, *arguments) -> tuple[int, str, str]:
@@ -195,6 +195,8 @@ def test_generators_run_as_a_module(simulated, tmp_path):
         (["train", "DATASET", "--out", "OUT"], "Missing option '--model'"),
         (["train", "DATASET", "--modle", "x"], "No such option"),
         (["evaluate", "OUT", "DATASET", "--out", "OUT.json"], "holds no trained model"),
+        (["predict", "OUT", "DATASET", "--out", "OUT.h5ad"], "holds no trained model"),
+        (["predict", "OUT", "DATASET"], "Missing option '--out'"),
         (["map", "OUT", "DATASET", "--out", "MAPS"], "holds no trained model"),
         (["demo", "--out", "DATASET"], "no demo made it"),
     ],
@@ -205,7 +207,7 @@ def test_bad_input_is_one_line_and_status_2(
     places = {
         "OUT": tmp_path / "out", "H5MU": simulated.h5mu, "GTF": simulated.gtf, "DATASET": simulated_dataset,
         "MAPS": tmp_path / "maps", "OUT.h5mu": tmp_path / "out.h5mu", "OUT.txt": tmp_path / "out.txt",
-        "OUT.json": tmp_path / "out.json",
+        "OUT.json": tmp_path / "out.json", "OUT.h5ad": tmp_path / "out.h5ad",
     }  # fmt: skip
     status, out, err = call(capsys, monkeypatch, *(places.get(a, a) for a in arguments))
     assert status == 2

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
+from random_dataset import write_random_dataset
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
 from scweave.interpret.candidates import candidate_pairs
-from scweave.interpret.correlation import correlation, open_share
+from scweave.interpret.correlation import correlation, linkpeaks, open_share
 from scweave.interpret.evidence import early_precision, recovery
 from scweave.interpret.truth import gene_ids, read_truth
 
@@ -97,6 +100,72 @@ def test_correlation_cuts_blocks_of_genes(random_dataset, monkeypatch):
     np.testing.assert_allclose(correlation(graphs, pairs), whole, atol=1e-12)
 
 
+def plain_linkpeaks(graphs, pairs, backgrounds, *, gc):
+    """LinkPeaks a pair at a time, from a dense matrix of all correlations."""
+    cells = graphs.pairs_of(range(len(graphs)))[0]
+    counts, open_ = graphs.rna_rows.matrix(cells).toarray(), graphs.atac_rows.matrix(cells).toarray() > 0
+    x = np.log1p(1e4 * counts / np.maximum(counts.sum(1, keepdims=True), 1).astype(float))
+    x, y = x - x.mean(0), open_ - open_.mean(0)
+    r = np.nan_to_num(x.T @ y / np.outer(np.linalg.norm(x, axis=0), np.linalg.norm(y, axis=0)))
+    peaks, side = np.arange(y.shape[1]), 2 if gc else 4
+    content = [np.isin(s, [1, 2]).sum() / max((s < 4).sum(), 1) for s in graphs.store.array("sequences")]
+    bins = [
+        box
+        for alike in split_by(peaks, open_.mean(0), side)
+        for box in (split_by(alike, np.array(content), side) if gc else [alike])
+    ]
+    order = np.random.default_rng(0).permutation(len(peaks))
+    chrom, own = graphs.peaks.chrom.numpy(), graphs.genes.chrom.numpy()
+    z = []
+    for gene, peak in zip(pairs.gene, pairs.peak, strict=True):
+        box = next(box for box in bins if peak in box)
+        drawn = [p for p in order if p in box and chrom[p] != own[gene]][:backgrounds]
+        z.append((r[gene, peak] - r[gene, drawn].mean()) / r[gene, drawn].std(ddof=1))
+    return np.array(z)
+
+
+def split_by(peaks, values, number):
+    ranked = peaks[np.argsort(values[peaks], kind="stable")]
+    return [ranked[np.arange(len(ranked)) * number // len(ranked) == i] for i in range(number)]
+
+
+@pytest.mark.parametrize(("chunk", "genes", "sums"), [(7, 4, 300), (2048, 64, 1 << 25)])
+@pytest.mark.parametrize("gc", [True, False])
+def test_linkpeaks_equals_a_plain_loop(random_dataset, monkeypatch, chunk, genes, sums, gc):
+    graphs = MultiomeGraphs(random_dataset)
+    if not gc:
+        del graphs.peaks.tensors["sequence"]
+    pairs = candidate_pairs(graphs)
+    for name, value in (("_BACKGROUNDS", 10), ("_BINS", 4), ("_GENES", genes), ("_SUMS", sums)):
+        monkeypatch.setattr(f"scweave.interpret.correlation.{name}", value)
+    found = linkpeaks(graphs, pairs, chunk=chunk)
+    np.testing.assert_allclose(found, plain_linkpeaks(graphs, pairs, 10, gc=gc), atol=1e-8)
+    np.testing.assert_allclose(found, linkpeaks(graphs, pairs, correlation(graphs, pairs)), atol=1e-8)
+    assert np.abs(found - linkpeaks(graphs, pairs, seed=1)).max() > 0.1
+
+
+def test_linkpeaks_is_zero_where_nothing_varies_or_no_other_chromosome_is_there(random_dataset):
+    graphs = MultiomeGraphs(random_dataset)[[3]]  # a cell without counts
+    pairs = candidate_pairs(graphs)
+    assert not linkpeaks(graphs, pairs).any()
+    graphs = MultiomeGraphs(random_dataset)
+    graphs.peaks.tensors["chrom"] = graphs.peaks.chrom * 0
+    graphs.genes.tensors["chrom"] = graphs.genes.chrom * 0
+    assert not linkpeaks(graphs, pairs).any()
+
+
+def test_linkpeaks_never_holds_genes_times_peaks(tmp_path, monkeypatch):
+    path = write_random_dataset(tmp_path / "wide", window=False, n_genes=800, n_peaks=20_000)
+    graphs = MultiomeGraphs(path)
+    pairs = candidate_pairs(graphs, window=20)
+    monkeypatch.setattr("scweave.interpret.correlation._SUMS", 1 << 20)
+    tracemalloc.start()
+    linkpeaks(graphs, pairs)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.5 * 8 * len(graphs.genes) * len(graphs.peaks)
+
+
 def test_a_perfect_map_recovers_all_and_an_empty_one_nothing(graphs, truth):
     perfect = recovery(truth.assign(score=1.0), truth, graphs)
     chance = len(truth) / len(candidate_pairs(graphs))
@@ -111,7 +180,7 @@ def test_a_perfect_map_recovers_all_and_an_empty_one_nothing(graphs, truth):
     assert empty["methods"]["map"]["auprc"] == pytest.approx(chance)
     assert empty["methods"]["map"]["early_precision"] == pytest.approx(chance)
     assert set(empty["methods"]) == {
-        "map", "map_mean", "distance", "correlation", "accessibility", "random"
+        "map", "map_mean", "distance", "correlation", "linkpeaks", "accessibility", "random"
     }  # fmt: skip
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from ...graphs.segments import segment_rank, segment_softmax
 from .prior_edges import PriorEdges
 
-_NEAR = 1_000.0  # bp below which distances are much alike
-_KNOTS = 24  # of the bias, on a logarithmic scale, a side
+NEAR = 1_000.0  # bp below which distances are much alike
+KNOTS = 24  # of the bias, on a logarithmic scale, a side
 
 
 class CisAttention(nn.Module):
@@ -54,12 +54,13 @@ class CisAttention(nn.Module):
         super().__init__()
         self.edges, self.top, self.threshold = edges, top, threshold
         self.query = nn.Parameter(0.01 * torch.randn(edges.n_genes, heads, width))
-        self.bias = nn.Parameter(torch.zeros(2, _KNOTS, heads)) if distance else None
+        self.bias = nn.Parameter(torch.zeros(2, KNOTS, heads)) if distance else None
 
     def scores(self, key: Tensor) -> Tensor:
         """Return the scores of all edges, (edges, heads), from keys of all peaks, (peaks, width)."""
         gene, peak = self.edges.gene, self.edges.peak
-        scores = (self.query[gene] * key[peak][:, None]).sum(2) / math.sqrt(key.shape[1])
+        queries, keys = self.query.index_select(0, gene), key.index_select(0, peak)
+        scores = (queries * keys[:, None]).sum(2) / math.sqrt(key.shape[1])
         return scores if self.bias is None else scores + self._distance_bias(self.bias)
 
     def forward(self, key: Tensor) -> Tensor:
@@ -80,9 +81,9 @@ class CisAttention(nn.Module):
     def _distance_bias(self, bias: Tensor) -> Tensor:
         """Interpolate between knots; edges without a distance get none."""
         distance = self.edges.distance.abs().to(bias.dtype)
-        reach = torch.log1p(torch.where(self.edges.placed, distance, 0).max() / _NEAR).clamp_min(1e-6)
-        place = torch.log1p(distance / _NEAR) / reach * (_KNOTS - 1)
-        knot = place.long().clamp(0, _KNOTS - 2)
+        reach = torch.log1p(torch.where(self.edges.placed, distance, 0).max() / NEAR).clamp_min(1e-6)
+        place = torch.log1p(distance / NEAR) / reach * (KNOTS - 1)
+        knot = place.long().clamp(0, KNOTS - 2)
         part = (place - knot)[:, None]
         side = (self.edges.distance < 0).long()
         found = bias[side, knot] * (1 - part) + bias[side, knot + 1] * part

@@ -46,11 +46,9 @@ class LinkedExpression(nn.Module):
         self.attention, self.smooth = attention, smooth
         self.programme: Tensor
         self.mean: Tensor
-        self.spread: Tensor
         self.base: Tensor
         self.register_buffer("programme", torch.zeros(n_peaks, programmes))
         self.register_buffer("mean", torch.zeros(n_peaks))
-        self.register_buffer("spread", torch.ones(n_peaks))
         self.register_buffer("base", torch.ones(()))
         self.bias = nn.Parameter(torch.zeros(n_genes))
         self.gain = nn.Parameter(torch.full((n_genes, attention.query.shape[1]), 0.3))
@@ -58,7 +56,7 @@ class LinkedExpression(nn.Module):
 
     @torch.no_grad()
     def fit_peaks(self, rows: CsrRows, train: Int64, places: Tensor) -> None:
-        """Take each peak's mean, spread and loading from training cells.
+        """Take each peak's mean and loading from training cells.
 
         Parameters
         ----------
@@ -80,7 +78,7 @@ class LinkedExpression(nn.Module):
         for begin in range(0, len(train), _CHUNK):
             some = slice(begin, begin + _CHUNK)
             matrix = rows.matrix(train[some])
-            access = self._accessibility(Profiles.of(rows, train[some])).numpy()
+            access = self.accessibility(Profiles.of(rows, train[some])).numpy()
             x = sparse.csr_matrix((access, matrix.indices, matrix.indptr), shape=matrix.shape)
             square = sparse.csr_matrix((access**2, matrix.indices, matrix.indptr), shape=matrix.shape)
             moments[0] += np.asarray(x.sum(0)).ravel()
@@ -94,12 +92,13 @@ class LinkedExpression(nn.Module):
         loading = ((product - centre[:, None] * mean) / spread).T
         length = np.sqrt((loading**2).sum(1, keepdims=True) + places.shape[1] / n)
         self.mean.copy_(torch.from_numpy(mean))
-        self.spread.copy_(torch.from_numpy(spread))
         self.programme.copy_(torch.from_numpy(loading / length))
 
     def weights(self, key: Tensor) -> Tensor:
         """Return w of all edges, (edges,)."""
-        weights: Tensor = self.attention(key) * F.softplus(self.gain)[self.attention.edges.gene]
+        weights: Tensor = self.attention(key) * F.softplus(self.gain).index_select(
+            0, self.attention.edges.gene
+        )
         return weights.sum(1)
 
     def forward(self, key: Tensor, profiles: Profiles, place: Tensor) -> Tensor:
@@ -117,10 +116,12 @@ class LinkedExpression(nn.Module):
         edges, weight = self.attention.edges, self.weights(key)
         rate = self.bias.expand(len(profiles), -1)
         if self.smooth:
-            loading = segment_sum(weight[:, None] * self.programme[edges.peak], edges.gene, edges.n_genes)
+            loading = segment_sum(
+                weight[:, None] * self.programme.index_select(0, edges.peak), edges.gene, edges.n_genes
+            )
             rate = rate + place @ loading.T
         if self.own is not None:
-            value = self._accessibility(profiles)
+            value = self.accessibility(profiles)
             closed = segment_sum(weight * self.mean[edges.peak], edges.gene, edges.n_genes)
             here = open_sums(weight, edges, profiles.ids, value, profiles.ptr)
             rate = rate + self.own * (here - closed)
@@ -130,7 +131,7 @@ class LinkedExpression(nn.Module):
         """Return the mean over cells of what each peak passes on, own · x̃ + u · d, (peaks,)."""
         found = self.programme @ place.mean(0) if self.smooth else torch.zeros_like(self.mean)
         if self.own is not None:
-            summed = torch.zeros_like(self.mean).index_add(0, profiles.ids, self._accessibility(profiles))
+            summed = torch.zeros_like(self.mean).index_add(0, profiles.ids, self.accessibility(profiles))
             found = found + self.own * (summed / max(len(profiles), 1) - self.mean)
         return found
 
@@ -138,8 +139,8 @@ class LinkedExpression(nn.Module):
         """Return the negative log density of the normal priors of attention and gains."""
         return self.attention.penalty(query) + 0.5 * F.softplus(self.gain).square().sum()
 
-    def _accessibility(self, profiles: Profiles) -> Tensor:
-        """ln(1 + count), as if all cells were sequenced as deeply, of each node."""
+    def accessibility(self, profiles: Profiles) -> Tensor:
+        """Return ln(1 + count) of each node, as if all cells were sequenced as deeply, (nodes,)."""
         counts = profiles.counts.to(self.mean.dtype)
         depth = (profiles.total(counts) / self.base).clamp_min(0.2)
-        return counts.log1p() / depth[profiles.cell]
+        return counts.log1p() / depth.index_select(0, profiles.cell)

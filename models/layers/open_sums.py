@@ -45,7 +45,7 @@ class _OpenSums(torch.autograd.Function):
         sums = weight.new_zeros((len(ptr) - 1) * edges.n_genes)
         own = weight[edges.by_peak]
         for node, place, target in edge_items(edges, peak, ptr):
-            sums.index_add_(0, target, own[place] * value[node])
+            sums.index_add_(0, target, own.index_select(0, place) * value.index_select(0, node))
         return sums.view(-1, edges.n_genes)
 
     @staticmethod
@@ -54,7 +54,7 @@ class _OpenSums(torch.autograd.Function):
         edges: PriorEdges = ctx.edges
         flat, own = grad.reshape(-1), grad.new_zeros(len(edges))
         for node, place, target in edge_items(edges, peak, ptr):
-            own.index_add_(0, place, flat[target] * value[node])
+            own.index_add_(0, place, flat.index_select(0, target) * value.index_select(0, node))
         return torch.empty_like(own).index_copy_(0, edges.by_peak, own), None, None, None, None
 
 
@@ -80,5 +80,8 @@ def edge_items(edges: PriorEdges, peak: Tensor, ptr: Tensor) -> Iterator[tuple[T
         width = edges.peak_ptr[some + 1] - first
         node = torch.repeat_interleave(width)
         before = width.cumsum(0) - width
-        place = torch.arange(len(node), device=node.device) + (first - before)[node]
-        yield node + begin, place, base[begin : begin + _NODES][node] + gene[place]
+        place = (first - before).index_select(0, node)
+        place += torch.arange(len(node), device=node.device)
+        target = base[begin : begin + _NODES].index_select(0, node)
+        target += gene.index_select(0, place)
+        yield node + begin, place, target

@@ -89,12 +89,12 @@ class ProfileEncoder(nn.Module):
         used = max(1, min(self.table.shape[1], min(weighted.shape) - 1))
         svd = TruncatedSVD(used, random_state=seed).fit(weighted)
         sums = torch.from_numpy(weighted @ svd.components_.T)
-        scale = sums.std(0).clamp_min(1e-6)
+        scale = sums.std(0, correction=0).clamp_min(1e-6)
         self.table[:, :used] = torch.from_numpy(svd.components_.T) / scale
         self.centre[:used] = (sums / scale).mean(0)
         depths = profiles.depths()
         self.depth_centre.copy_(depths.mean(0))
-        self.depth_scale.copy_(depths.std(0).clamp_min(1e-6))
+        self.depth_scale.copy_(depths.std(0, correction=0).clamp_min(1e-6))
 
     @torch.no_grad()
     def start_linear(self, linear: Tensor) -> None:
@@ -106,10 +106,15 @@ class ProfileEncoder(nn.Module):
     def values(self, profiles: Profiles, *, drop: float) -> Tensor:
         """Return the weight of each node, (nodes,), of unit length a cell; a share ``drop`` weighs nothing."""
         counts = profiles.counts.to(self.table.dtype)
-        values = counts.sqrt() if self.weighting == "sqrt" else counts.log1p() * self.rarity[profiles.ids]
+        values = (
+            counts.sqrt()
+            if self.weighting == "sqrt"
+            else counts.log1p() * self.rarity.index_select(0, profiles.ids)
+        )
         if drop:
             values = values * (torch.rand_like(values) >= drop)
-        return values / profiles.total(values * values).clamp_min(1e-12).sqrt()[profiles.cell]
+        length = profiles.total(values * values).clamp_min(1e-12).sqrt()
+        return values / length.index_select(0, profiles.cell)
 
     def position(self, profiles: Profiles) -> Tensor:
         """Return cells on the principal components, standardised, (cells, components); nothing is dropped."""

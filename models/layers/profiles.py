@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch_geometric.data import Batch
 
 from ...graphs.csr import CsrRows
 from ...graphs.schema import ACCESSIBILITY, EXPRESSION, GENE, ID, PEAK
+from .bags import bag
 
 Int64 = NDArray[np.int64]
 DEPTHS = 2  # numbers that say how deeply a cell was sequenced
@@ -69,7 +71,7 @@ class Profiles:
         """Move to a device."""
         return Profiles(self.ids.to(device), self.counts.to(device), self.ptr.to(device))
 
-    @property
+    @cached_property
     def cell(self) -> Tensor:
         """The cell of each node, (nodes,)."""
         return torch.repeat_interleave(self.ptr.diff())
@@ -80,7 +82,7 @@ class Profiles:
 
     def bag(self, values: Tensor, table: Tensor) -> Tensor:
         """Return Σ value · table[id] over the nodes of each cell, (cells, width)."""
-        return F.embedding_bag(self.ids, table, self.ptr[:-1], mode="sum", per_sample_weights=values)
+        return bag(table, self.ids, values, self.ptr)
 
     def depths(self) -> Tensor:
         """Return ln(1 + counts) and ln(1 + features) of each cell, (cells, 2)."""

@@ -1,0 +1,96 @@
+"""A dataset of some of another's cells: what was fitted is fitted anew, and pairs stay inside the chosen cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from ..graphs.csr import CsrRows
+from ..graphs.restrict import replace_tables
+from ..graphs.schema import FITTED, RNA, SPLITS
+from ..graphs.store import Store
+from .attributes import highly_variable
+from .pairs import Negatives, make_pairs
+
+_CHUNK = 1024
+
+
+def restrict(
+    dataset: Path,
+    folder: Path,
+    keep: NDArray[np.bool_],
+    *,
+    hard_test: bool = False,
+    seed: int = 0,
+) -> None:
+    """Write a dataset in which cells that are not kept belong to no split, so that nothing reads them.
+
+    Genes' means and variability are fitted anew on the training cells that stay, whoever fitted them before.
+    A positive pair stays with its cell. The negatives of a split that lost cells are drawn anew among those
+    that stay, by the rule of the dataset: if only pairs of two kept cells stayed, a tenth of the cells would
+    keep a hundredth of the negatives.
+
+    Parameters
+    ----------
+    dataset
+        Dataset with pairs; its ordinary split is taken.
+    folder
+        Folder to create. Large arrays are linked, see `replace_tables`.
+    keep
+        (cells,) which cells stay in their split.
+    hard_test
+        Draw the test negatives within types, one for each cell, whatever the rule of the dataset.
+    seed
+        Decides the draw.
+
+    Raises
+    ------
+    InputError
+        A split has too few cells left for negatives.
+    """
+    store = Store(dataset)
+    cells, pairs = store.table("cells"), store.table("pairs")
+    before = cells["split"].to_numpy()
+    split = np.where(keep, before, None)
+    rule = store.manifest["options"]
+    chosen = (rule.get("negatives", "easy"), float(rule.get("ratio", 1.0)))
+    made = []
+    for name in SPLITS:
+        hard = hard_test and name == SPLITS[2]
+        if hard or (split != before)[before == name].any():
+            own = np.where(split == name, split, None)
+            negatives, ratio = ("hard", 1.0) if hard else chosen
+            made.append(_pairs(own, cells["cell_type"], negatives, ratio, seed))
+        else:
+            made.append(pairs[pairs["split"] == name])
+    genes = store.table("genes")
+    fitted = _variability(store, np.flatnonzero(split == SPLITS[0]), int(rule.get("n_top", 2000)))
+    tables = {
+        "cells": cells.assign(split=split),
+        "pairs": pd.concat(made, ignore_index=True),
+        "genes": genes.assign(**{name: fitted[name].to_numpy() for name in FITTED}),
+    }
+    replace_tables(store, folder, tables, notes=[f"{int(keep.sum()):,} of {len(keep):,} cells kept"])
+
+
+def _pairs(
+    split: NDArray[Any], cell_type: pd.Series[str], negatives: Negatives, ratio: float, seed: int
+) -> pd.DataFrame:
+    return make_pairs(split, cell_type, negatives=negatives, ratio=ratio, seed=seed)
+
+
+def _variability(store: Store, train: NDArray[np.int64], n_top: int) -> pd.DataFrame:
+    n_genes = len(store.table("genes"))
+    rows: CsrRows = store.rows(RNA, n_genes)
+
+    def chunks() -> Iterator[sparse.csr_matrix]:
+        for begin in range(0, len(train), _CHUNK):
+            yield rows.matrix(train[begin : begin + _CHUNK])
+
+    return highly_variable(chunks, n_genes=n_genes, n_top=n_top)[0]
