@@ -386,6 +386,50 @@ def make_map(
     _tell(summary, as_json, lambda: show_map(summary, out))
 
 
+@app.command(epilog=_example("scweave study fractions runs/dataset --model crossrec --out runs/fractions"))
+def study(
+    name: Annotated[str, typer.Argument(metavar="fractions|leave-type-out", help="What to study.")],
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Made by `scweave build`.")],
+    model: Annotated[str, typer.Option(metavar="crossrec", help="Which model.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to create.")],
+    shares: Annotated[
+        str | None, typer.Option(metavar="0.05,1.0", help="Of the training cells; 0.05,0.1,0.25,0.5,1.0.")
+    ] = None,
+    types: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Types to leave out; those with 20 test cells.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Trainings a setting.")] = 3,
+    mode: Annotated[str, typer.Option(metavar="published|default", help="As in `train`.")] = "default",
+    epochs: Annotated[int, typer.Option(help="Epochs at most.")] = 100,
+    batch_size: Annotated[int | None, typer.Option(help="Pairs a step; 512, published 32.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate; 0.002, published 0.0005.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Model settings.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the trainings that are finished.")] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a model on less training data, or on a cell type it has never seen, beside its baselines."""
+    from .generators.options import parse_names
+    from .interpret.terminal import show_study
+    from .models.study_plan import parse_shares
+    from .train import Job, study_run
+
+    job = Job(dataset, out, model, mode, epochs, batch_size, lr, settings=tuple(settings or ()), seed=seed)
+    content = study_run(
+        job,
+        name,
+        shares=parse_shares(shares),
+        types=parse_names(types, "--types"),
+        repeats=repeats,
+        resume=resume,
+        progress=not quiet,
+    )
+    _tell(content, as_json, lambda: show_study(content, out))
+
+
 def main() -> None:
     """Run the command; bad input is one line on standard error and exit status 2."""
     debug = "--debug" in sys.argv

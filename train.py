@@ -22,6 +22,8 @@ from scweave.models.evaluation import evaluate
 from scweave.models.prediction import write_predictions
 from scweave.models.recommender import kind_of
 from scweave.models.settings import parse_settings
+from scweave.models.studies import run_study
+from scweave.models.study_plan import SHARES, Study, check_study, plan
 from scweave.models.training import TrainOptions, fit
 
 
@@ -205,6 +207,65 @@ def _like_model(
         yield report.path, report.notes
 
 
+def study_run(
+    job: Job,
+    name: str,
+    *,
+    shares: Sequence[float] | None = None,
+    types: Sequence[str] = (),
+    repeats: int = 3,
+    resume: bool = False,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train a model many times over, on less data or without a cell type; everything lands in ``job.out``.
+
+    Parameters
+    ----------
+    job
+        What each training does; its seed is that of the first repeat.
+    name, shares, types, repeats
+        See `Study`.
+    resume
+        Keep the trainings that an interrupted study has finished; there may be more shares or repeats now.
+    progress
+        Show a bar.
+
+    Returns
+    -------
+    The content of ``study.json``.
+
+    Raises
+    ------
+    InputError
+        Before anything is written: as `run`, and for shares or types that cannot be studied.
+    """
+    from scweave.generators.restrict import restrict  # heavy, and not needed to train
+
+    check_study(name, shares, types)
+    _check_model(job)
+    config = parse_settings(job.settings, job.mode)
+    study = Study(name, job.dataset, config, job.options(), repeats, tuple(shares or SHARES), tuple(types))
+    graphs = MultiomeGraphs(job.dataset)
+    graphs.require(MODALITIES, job.model)
+    for split in get_args(Split):
+        _check_pairs(graphs, split)
+    plan(study)
+    description = _describe(job, graphs)
+    description["arguments"] |= {
+        "study": name,
+        "shares": list(study.shares),
+        "types": list(types),
+        "repeats": repeats,
+    }
+    if resume:
+        _check_same(job.out, description, free=("out", "dataset", "shares", "repeats"))
+    else:
+        refuse_existing(job.out)
+    create_folder(job.out)
+    write_json(job.out / "config.json", description)
+    return run_study(study, job.out, restrict, progress=progress)
+
+
 def _check_place(out: Path) -> None:
     if not out.parent.is_dir():
         raise InputError(f"cannot write {out}: {out.parent} is no folder. Create it or choose another --out.")
@@ -242,13 +303,14 @@ def _describe(job: Job, graphs: MultiomeGraphs) -> dict[str, Any]:
     }
 
 
-def _check_same(out: Path, description: dict[str, Any]) -> None:
+def _check_same(
+    out: Path, description: dict[str, Any], free: Sequence[str] = ("epochs", "out", "dataset")
+) -> None:
     """Refuse to resume another job than the one that was interrupted."""
     file = out / "config.json"
     if not file.is_file():
         raise InputError(f"{out} holds no run to resume. Train without --resume.")
     before = json.loads(file.read_text())
-    free = {"epochs", "out", "dataset"}
     changed = [
         f"{name} was {before['arguments'].get(name)} and is {value}"
         for name, value in description["arguments"].items()

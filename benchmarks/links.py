@@ -60,7 +60,7 @@ MODELS: dict[str, tuple[str, tuple[str, ...]]] = {
     "default_no_expression": ("default", ("alpha=0",)),
     "default_own_only": ("default", ("smooth=false",)),
     "default_smooth_only": ("default", ("own=false",)),
-    "default_published_attention": ("default", ("top=10", "threshold=0.8")),
+    "default_top_10": ("default", ("top=10",)),
     "default_two_heads": ("default", ("heads=2",)),
     "default_no_trans": ("default", ("trans=false",)),
 }
@@ -208,12 +208,13 @@ def main() -> None:
     parser.add_argument("--published-epochs", type=int, default=12, help="of the published mode (default 12)")
     parser.add_argument("--jobs", type=int, default=1, help="seeds at a time (default 1)")
     arguments = parser.parse_args()
-    jobs = max(1, min(arguments.jobs, arguments.seeds))
+    seeds = 1 if arguments.quick else arguments.seeds
+    jobs = max(1, min(arguments.jobs, seeds))
     threads = max(1, torch.get_num_threads() // jobs)
     epochs = {"default": arguments.epochs, "published": arguments.published_epochs}
-    seeds, plan = arguments.seeds, Plan(2000, 500, 5000, epochs, arguments.methods, threads)
+    plan = Plan(2000, 500, 5000, epochs, arguments.methods, threads)
     if arguments.quick:
-        seeds, plan = 1, Plan(200, 60, 600, {"default": 2, "published": 2}, arguments.methods, threads)
+        plan = Plan(200, 60, 600, {"default": 2, "published": 2}, arguments.methods, threads)
     summary = summarise(run_seeds(plan, seeds, jobs))
     print(json.dumps(summary)) if arguments.json else show(summary)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,16 +56,17 @@ def restrict(
     store = Store(dataset)
     cells, pairs = store.table("cells"), store.table("pairs")
     before = cells["split"].to_numpy()
-    split = np.where(keep, before, None)
+    split = _only(before, keep)
     rule = store.manifest["options"]
-    chosen = (rule.get("negatives", "easy"), float(rule.get("ratio", 1.0)))
+    usual: tuple[Negatives, float] = (rule.get("negatives", "easy"), float(rule.get("ratio", 1.0)))
+    within_types: tuple[Negatives, float] = ("hard", 1.0)
     made = []
     for name in SPLITS:
         hard = hard_test and name == SPLITS[2]
-        if hard or (split != before)[before == name].any():
-            own = np.where(split == name, split, None)
-            negatives, ratio = ("hard", 1.0) if hard else chosen
-            made.append(_pairs(own, cells["cell_type"], negatives, ratio, seed))
+        if hard or not keep[before == name].all():
+            negatives, ratio = within_types if hard else usual
+            own = _only(split, split == name)
+            made.append(make_pairs(own, cells["cell_type"], negatives=negatives, ratio=ratio, seed=seed))
         else:
             made.append(pairs[pairs["split"] == name])
     genes = store.table("genes")
@@ -79,10 +79,11 @@ def restrict(
     replace_tables(store, folder, tables, notes=[f"{int(keep.sum()):,} of {len(keep):,} cells kept"])
 
 
-def _pairs(
-    split: NDArray[Any], cell_type: pd.Series[str], negatives: Negatives, ratio: float, seed: int
-) -> pd.DataFrame:
-    return make_pairs(split, cell_type, negatives=negatives, ratio=ratio, seed=seed)
+def _only(split: NDArray[np.object_], some: NDArray[np.bool_]) -> NDArray[np.object_]:
+    """The splits of some cells; the others are in none."""
+    chosen = np.full(len(split), None, dtype=object)
+    chosen[some] = split[some]
+    return chosen
 
 
 def _variability(store: Store, train: NDArray[np.int64], n_top: int) -> pd.DataFrame:

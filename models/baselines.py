@@ -14,6 +14,8 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from ..graphs.csr import ranges
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.schema import SPLITS
+from .layers.canonical import canonical_maps
+from .layers.profile_encoder import ProfileEncoder, Weighting
 from .lsi import reduce
 
 Int64 = NDArray[np.int64]
@@ -101,9 +103,45 @@ def cca_scores(
         side @ turn[:, :width] * np.sqrt(strength[:width])
         for side, turn in zip(sides, (left, right.T), strict=True)
     ]
-    unit = [v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12) for v in variates]
-    scores: Floats = unit[0] @ unit[1].T
+    scores: Floats = _unit(variates[0]) @ _unit(variates[1]).T
     return scores
+
+
+def start_scores(
+    graphs: MultiomeGraphs, cells: Int64, *, seed: int, components: int = 30, width: int = 64
+) -> Floats:
+    """Score partners as the corrected CrossRec does before it is trained, (cells, cells).
+
+    Canonical variates of principal components of counts of unit length, depths beside them.
+
+    Parameters
+    ----------
+    graphs
+        Any view of the dataset.
+    cells
+        Cells to be matched.
+    seed
+        Decides the components.
+    components, width
+        Of each modality, and canonical variates.
+    """
+    train = np.flatnonzero((graphs.cells["split"] == SPLITS[0]).to_numpy())
+    fitted, wanted = [], []
+    weightings: tuple[Weighting, Weighting] = ("sqrt", "tf-idf")
+    for rows, weighting in zip((graphs.rna_rows, graphs.atac_rows), weightings, strict=True):
+        encoder = ProfileEncoder(rows.n_columns, components, width, weighting=weighting).eval()
+        encoder.fit_components(rows, train, seed=seed)
+        fitted.append(encoder.features_of(rows, train).double().numpy())
+        wanted.append(encoder.features_of(rows, cells).double().numpy())
+    maps = canonical_maps(fitted[0], fitted[1], width=width)
+    rna, atac = (_unit(side @ linear) for side, linear in zip(wanted, maps, strict=True))
+    scores: Floats = rna @ atac.T
+    return scores
+
+
+def _unit(rows: Floats) -> Floats:
+    unit: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return unit
 
 
 def _depths(graphs: MultiomeGraphs, rna: Int64, atac: Int64) -> Floats:

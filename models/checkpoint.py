@@ -20,6 +20,7 @@ from ..graphs.features import write_features
 from ..graphs.schema import MODALITIES, SPLITS, Split
 from ..graphs.store import Store
 from ..graphs.whole import new_file, write_json
+from .devices import best_device
 from .recommender import KINDS, AnyRecommender
 
 SCHEMA_VERSION = 3
@@ -34,7 +35,7 @@ class LoadedModel:
     Attributes
     ----------
     model
-        In evaluation mode.
+        In evaluation mode, on a GPU where there is one.
     manifest
         ``model.json``: schema, kind, mode, config, chromosomes, genome; fingerprint and fold of the
         dataset it was trained on.
@@ -87,7 +88,7 @@ def load_model(run: Path) -> LoadedModel:
         genes, peaks = features.table("genes"), features.table("peaks")
     except (InputError, OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"the model in {run} is damaged ({_first_line(error)}). Train it anew.") from error
-    return LoadedModel(model.eval(), manifest, genes, peaks)
+    return LoadedModel(model.eval().to(best_device()), manifest, genes, peaks)
 
 
 def open_for(loaded: LoadedModel, root: Path, *, split: Split | None = None) -> MultiomeGraphs:

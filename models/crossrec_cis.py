@@ -78,7 +78,7 @@ class CisConfig:
     threshold: float = 0.0
     sequence: bool = True
     filters: int = 32
-    sequence_peaks: int = 1024
+    sequence_peaks: int = 512
     own: bool = True
     smooth: bool = True
     query_precision: float = 10.0
@@ -182,9 +182,8 @@ class CisCrossRec(nn.Module):
         model.rna.fit_components(graphs.rna_rows, train, seed=seed)
         model.atac.fit_components(graphs.atac_rows, train, seed=seed)
         model.eval()
-        with torch.no_grad():
-            rna = torch.cat([model.rna.features(some) for some in Profiles.chunks(graphs.rna_rows, train)])
-            atac = torch.cat([model.atac.features(some) for some in Profiles.chunks(graphs.atac_rows, train)])
+        rna = model.rna.features_of(graphs.rna_rows, train)
+        atac = model.atac.features_of(graphs.atac_rows, train)
         for encoder, linear in zip(
             (model.rna, model.atac),
             canonical_maps(rna.double().numpy(), atac.double().numpy(), width=config.width),

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.schema import Split
-from .baselines import Guess, activity_scores, cca_scores, matching_baselines
+from .baselines import Guess, activity_scores, cca_scores, matching_baselines, start_scores
 from .judges import Judge, judge_of, match_scores
 from .metrics import chance_retrieval, matching_metrics, mean_figures, retrieval_metrics
 from .recommender import AnyRecommender
@@ -116,6 +116,7 @@ def _retrieval(
         "crossrec": judge.partners(sampled, batch_size, progress),
         "gene_activity": activity_scores(cells, sampled),
         "cca": cca_scores(cells, sampled, seed=seed),
+        "cca_weighted": start_scores(cells, sampled, seed=seed),
     }
     tasks = {"retrieval": {name: retrieval_metrics(own) for name, own in scores.items()}}
     tasks["retrieval"]["chance"] = chance_retrieval(len(sampled))

@@ -16,6 +16,7 @@ from ..graphs.loader import GraphLoader
 from ..graphs.schema import CELL, MATCH
 from .crossrec import CrossRec
 from .crossrec_cis import CisCrossRec
+from .devices import device_of
 from .layers.profiles import Profiles
 from .recommender import AnyRecommender
 from .translators import Translation, Translator
@@ -132,11 +133,6 @@ class CisTranslator:
         on, log = self.model.translate(profiles, links_only=self.links_only)
         score = on.cpu().numpy().astype(np.float32)
         return Translation(score, score > 0.5, log.cpu().numpy().astype(np.float32))
-
-
-def device_of(model: AnyRecommender) -> torch.device:
-    """Return the device of a model's weights."""
-    return next(model.parameters()).device
 
 
 def _array(values: Tensor) -> Floats:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import re
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +28,7 @@ from ..graphs.whole import new_file
 from .checkpoint import LoadedModel
 from .crossrec import CrossRec
 from .crossrec_cis import CisCrossRec
-from .judges import device_of
+from .devices import device_of
 from .layers.profiles import Profiles
 from .recommender import AnyRecommender
 
@@ -32,7 +36,7 @@ EXPRESSION: Final = "X"
 EMBEDDING, RNA_EMBEDDING, ATAC_EMBEDDING = "X_scweave", "X_scweave_rna", "X_scweave_atac"
 MATCH_CHANCE: Final = "scweave_match"
 _BATCH: Final = {"default": 128, "published": 32}  # cells; the published keys are wide
-_CHUNK: Final = 1 << 18  # numbers in a chunk of the file
+_NUMBER: Final = np.dtype("<f4")  # of the file
 _OBS, _VAR = ("cell_type", "donor", "batch"), ("gene_id", "chrom", "tss", "strand")
 _MATCH_WORDS = "chance that the RNA and the ATAC profile of the cell belong together"
 
@@ -172,7 +176,8 @@ def write_predictions(
     Raises
     ------
     InputError
-        No cells, the model predicts nothing from what was measured, or the file cannot be written.
+        No cells, the model predicts nothing from what was measured, or the file cannot be written or does not
+        fit the disk.
     """
     size = _BATCH[loaded.model.mode] if batch_size is None else batch_size
     if size < 1:
@@ -182,14 +187,14 @@ def write_predictions(
         raise InputError(f"{graphs.root} has no cells to predict. Pass a dataset or files with cells.")
     predictor = predictor_of(loaded.model, graphs.modalities)
     words = predictor.outputs()
-    with new_file(out) as partial:
-        _frame(loaded, graphs, words).write_h5ad(partial, convert_strings_to_categoricals=False)
-        bar = tqdm(total=n_cells, desc="predicting", unit="cell", disable=not progress)
-        with h5py.File(partial, "r+") as file, bar:
-            for begin, found in _predictions(predictor, loaded.model, graphs, size):
-                for name, values in found.items():
-                    _store(file, name, n_cells, begin, values)
-                bar.update(len(next(iter(found.values()))))
+    _check_room(out, n_cells * len(loaded.genes) * 4 * (EXPRESSION in words))
+    bar = tqdm(total=n_cells, desc="predicting", unit="cell", disable=not progress)
+    with new_file(out) as partial, bar:
+        for begin, found in _predictions(predictor, loaded.model, graphs, size):
+            if begin == 0:
+                places = _reserve(partial, _frame(loaded, graphs, words), found)
+            _write_rows(partial, places, begin, found)
+            bar.update(len(next(iter(found.values()))))
     return {"out": str(out), "cells": n_cells, "genes": len(loaded.genes), "predicted": words}
 
 
@@ -204,20 +209,69 @@ def _predictions(
         yield begin, predictor.predict(graphs.batch_of_pairs(cells, cells, cis=False).to(device))
 
 
-def _store(file: h5py.File, name: str, n_cells: int, begin: int, values: Tensor) -> None:
-    """Write the predictions of a batch into their rows."""
-    place = {EXPRESSION: EXPRESSION, MATCH_CHANCE: f"obs/{MATCH_CHANCE}"}.get(name, f"obsm/{name}")
-    if place not in file:
-        _reserve(file, place, (n_cells, *values.shape[1:]))
-    file[place][begin : begin + len(values)] = values.float().cpu().numpy()
+@contextmanager
+def _told_shortly() -> Iterator[None]:
+    """Turn what HDF5 says of a disk that is full, in many lines and as various errors, into one."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = re.search(r"error message = '([^']*)'", str(error))
+        raise OSError(errno.EIO, reason[1] if reason else str(error).split("\n")[0]) from error
 
 
-def _reserve(file: h5py.File, place: str, shape: tuple[int, ...]) -> None:
-    """Make room for a dense float32 array as AnnData stores them, in chunks of whole rows."""
-    width = int(np.prod(shape[1:]))
-    chunk = (min(shape[0], max(1, _CHUNK // max(width, 1))), *shape[1:])
-    array = file.create_dataset(place, shape, np.float32, chunks=chunk)
-    array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+def _check_room(out: Path, size: int) -> None:
+    """Refuse a file that the disk has no room for, before hours of work."""
+    free = shutil.disk_usage(out.parent).free
+    if size > free:
+        raise InputError(
+            f"cannot write {out}: it takes {size / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free."
+            " Free space or write elsewhere."
+        )
+
+
+def _reserve(path: Path, frame: ad.AnnData, first: dict[str, Tensor]) -> dict[str, int]:
+    """Write all but the large arrays, and make room for these as AnnData stores them.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    frame
+        What is known of the cells.
+    first
+        Predictions of the first cells.
+
+    Returns
+    -------
+    Byte of the file at which the rows of each prediction begin, one after the other.
+    """
+    found = {}
+    with _told_shortly():
+        frame.write_h5ad(path, convert_strings_to_categoricals=False)
+        with h5py.File(path, "r+") as file:
+            for name, values in first.items():
+                place = {EXPRESSION: EXPRESSION, MATCH_CHANCE: f"obs/{MATCH_CHANCE}"}.get(
+                    name, f"obsm/{name}"
+                )
+                if place not in file:
+                    shape = (frame.n_obs, *values.shape[1:])
+                    array = file.create_dataset(place, shape, _NUMBER, fill_time="never")
+                    array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+                    array[-1:] = 0  # an array gets its place when it is first written to
+                found[name] = int(file[place].id.get_offset())
+    return found
+
+
+def _write_rows(path: Path, places: dict[str, int], begin: int, found: dict[str, Tensor]) -> None:
+    """Write the predictions of a batch into their rows.
+
+    Past HDF5, whose buffers crash the process when the disk fills up.
+    """
+    with path.open("r+b") as file:
+        for name, values in found.items():
+            rows = np.ascontiguousarray(values.cpu().numpy(), _NUMBER)
+            file.seek(places[name] + begin * (rows.nbytes // len(rows)))
+            file.write(rows.data)
 
 
 def _frame(loaded: LoadedModel, graphs: MultiomeGraphs, words: dict[str, str]) -> ad.AnnData:
@@ -227,10 +281,9 @@ def _frame(loaded: LoadedModel, graphs: MultiomeGraphs, words: dict[str, str]) -
     for name in (name for name in _OBS if name in cells and cells[name].notna().any()):
         obs[name] = pd.Categorical(cells[name])
     if MATCH_CHANCE in words:
-        obs[MATCH_CHANCE] = np.full(len(obs), np.nan, np.float32)  # filled with the other predictions
+        obs[MATCH_CHANCE] = np.full(len(obs), np.nan, _NUMBER)  # filled with the other predictions
     var = genes[[name for name in _VAR if name in genes]].set_axis(pd.Index(genes["gene"], name="gene"))
-    for name in var.columns[var.dtypes == object]:  # names, missing where unknown
-        var[name] = pd.Categorical(var[name])
+    var = var.assign(**{str(name): pd.Categorical(var[name]) for name in var.select_dtypes(object)})
     about = {
         "version": version("scweave"),
         "model": manifest["kind"],

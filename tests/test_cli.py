@@ -16,7 +16,7 @@ from scweave.cli import app, main
 from scweave.graphs.dataset import MultiomeGraphs
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("demo", "simulate", "build", "train", "evaluate", "predict", "map")
+COMMANDS = ("demo", "simulate", "build", "train", "evaluate", "predict", "map", "study")
 
 
 def call(capsys, monkeypatch, *arguments) -> tuple[int, str, str]:

@@ -78,10 +78,15 @@ def test_metrics_have_the_form_of_the_contract(finished):
     assert {"auroc", "auprc", "pearson", "mae", "rmse"} <= set(metrics["translation"])
     assert {"gene_pearson", "log_mae", "log_rmse"} <= set(metrics["translation"])
     assert {"all_zero", "gene_mean", "type_mean", "ridge", "knn"} == set(metrics["baselines"]["translation"])
-    assert {"chance", "gene_activity", "cca"} == set(metrics["baselines"]["retrieval"])
+    assert {"chance", "gene_activity", "cca", "cca_weighted"} == set(metrics["baselines"]["retrieval"])
     within = metrics["retrieval_within_type"]
     assert within["n"] <= metrics["retrieval"]["n"] and within["types"] >= 2
-    assert set(metrics["baselines"]["retrieval_within_type"]) == {"chance", "gene_activity", "cca"}
+    assert set(metrics["baselines"]["retrieval_within_type"]) == {
+        "chance",
+        "gene_activity",
+        "cca",
+        "cca_weighted",
+    }
     assert "oracle" in metrics["baselines"]["translation"]["type_mean"]
     assert {"majority", "depth", "gene_activity"} == set(metrics["baselines"]["matching"])
     assert metrics["baselines"]["retrieval"]["chance"]["foscttm"] == 0.5

@@ -130,6 +130,11 @@ class ProfileEncoder(nn.Module):
         summed = profiles.bag(values, self.table + self.change) - self.centre
         return torch.cat([summed, self.depths(profiles)], 1)
 
+    @torch.no_grad()
+    def features_of(self, rows: CsrRows, cells: Int64) -> Tensor:
+        """Return the features of many cells of a dataset, read some at a time."""
+        return torch.cat([self.features(some) for some in Profiles.chunks(rows, cells)])
+
     def forward(self, profiles: Profiles) -> Tensor:
         """Encode cells, (cells, width)."""
         features = self.drop(self.features(profiles))

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from ...graphs.schema import BASES
 
 _BASES = len(BASES) - 1  # N is no base: all of its channels are zero
-_ROWS = 512  # sequences whose filter responses are held at a time
+_ROWS = 128  # sequences whose filter responses are held at a time: they stay in the cache
 
 
 class SequenceEncoder(nn.Module):
