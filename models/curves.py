@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 
 def draw_curves(history: pd.DataFrame, path: Path) -> None:
-    """Draw losses and validation scores over epochs.
+    """Draw losses and validation measures over epochs, and mark the epoch whose weights are kept.
 
     Parameters
     ----------
@@ -20,18 +20,21 @@ def draw_curves(history: pd.DataFrame, path: Path) -> None:
     path
         PNG to write.
     """
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    losses, scores = figure.subplots(1, 2)
-    for part in ("matching", "translation"):
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
+    matching, translation, measures = figure.subplots(1, 3)
+    for axes, part, colour in ((matching, "matching", "C0"), (translation, "translation", "C1")):
         for stage, style in (("train", "--"), ("validation", "-")):
-            _line(losses, history, f"{stage}_{part}", style, "C0" if part == "matching" else "C1")
-    losses.set(xlabel="epoch", ylabel="loss", yscale="log", title="Losses")
-    for name, colour in (("accuracy", "C2"), ("mae", "C3"), ("score", "C4")):
-        _line(scores, history, f"validation_{name}", "-", colour)
-    scores.set(xlabel="epoch", title="Validation")
-    for axes in (losses, scores):
+            _line(axes, history, f"{stage}_{part}", style, colour)
+        axes.set(xlabel="epoch", ylabel="loss", title=part.capitalize())
+    for name, colour in (("accuracy", "C2"), ("mae", "C3")):
+        _line(measures, history, f"validation_{name}", "-", colour)
+    measures.set(xlabel="epoch", title="Validation")
+    for axes in (matching, translation, measures):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
+        if "validation_score" in history and axes.lines:
+            best = history["epoch"][history["validation_score"].idxmax()] + 1
+            axes.axvline(best, color="0.7", linewidth=1, zorder=0, label="kept")
         if axes.lines:
             axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)

@@ -167,9 +167,13 @@ def fit(
     if done < options.epochs and keeper.waited < options.patience:
         with _quiet_lightning():
             trainer = _trainer(options, options.epochs - done, [keeper, *bars])
-            shuffled = GraphLoader(train, options.batch_size, shuffle=True, seed=options.seed, cis=False)
+            # Pairs are stored by kind: validation in one fixed random order mixes them as training does.
+            shuffled, checked = (
+                GraphLoader(part, options.batch_size, shuffle=True, seed=options.seed, cis=False)
+                for part in (train, validation)
+            )
             with _interruptible(trainer):
-                trainer.fit(module, shuffled, GraphLoader(validation, options.batch_size, cis=False))
+                trainer.fit(module, shuffled, checked)
     draw_curves(pd.DataFrame(keeper.history), run / "curves.png")
 
 
