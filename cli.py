@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,6 @@ app = typer.Typer(
 
 _INTERRUPTED = 130  # what Typer returns after Ctrl-C
 _GENOME, _PRIOR, _CELLS, _SPLITS = "Genome", "Prior edges", "Cells", "Splits and pairs"  # groups of options
-_DEMO = "DEMO"  # marks a folder that a later demo may replace
 
 Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable line.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides every random choice.")]
@@ -45,39 +43,18 @@ def demo(
     cells: Annotated[int, typer.Option(min=1, help="Simulated cells.")] = 2000,
     genes: Annotated[int, typer.Option(min=1, help="Simulated genes.")] = 500,
     peaks: Annotated[int, typer.Option(min=1, help="Simulated peaks.")] = 5000,
-    epochs: Annotated[int, typer.Option(min=1, help="Training epochs.")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="Training epochs.")] = 40,
     seed: Seed = 0,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run the main job on a simulated experiment: simulate, build, train, evaluate, map."""
-    import time
-
-    from .generators.build import BuildOptions
-    from .generators.build import build as make
-    from .generators.simulate import simulate as write
-    from .interpret.maps import write_maps
+    """Run the main job on a simulated experiment: simulate, build, train, evaluate, predict, map."""
     from .interpret.terminal import show_demo
-    from .train import Job, create_folder, run
+    from .train import demo_run
 
-    start, show = time.monotonic(), not quiet
-    _clear_demo(out)
-    create_folder(out)
-    (out / _DEMO).write_text("made by `scweave demo`, which replaces this folder when it runs again\n")
-    files = write(out / "simulated.h5mu", cells=cells, genes=genes, peaks=peaks, seed=seed, progress=show)
-    options = BuildOptions(labels="cell_type", seed=seed)
-    make([files.h5mu], out / "dataset", gtf=files.gtf, fasta=files.fasta, options=options, progress=show)
-    job = Job(out / "dataset", out / "run", "crossrec", epochs=epochs, seed=seed)
-    metrics = run(job, progress=show)
-    maps = write_maps(
-        out / "run", out / "dataset", out / "maps", truth=files.links, truth_kind="links", progress=show
+    summary = demo_run(
+        out, cells=cells, genes=genes, peaks=peaks, epochs=epochs, seed=seed, progress=not quiet
     )
-    summary = {
-        "out": str(out),
-        "seconds": round(time.monotonic() - start, 1),
-        "metrics": metrics,
-        "map": maps,
-    }
     _tell(summary, as_json, lambda: show_demo(summary))
 
 
@@ -441,16 +418,6 @@ def main() -> None:
             raise
         raise SystemExit(_complain(_one_line(error), 2)) from None
     raise SystemExit(_complain("interrupted", _INTERRUPTED) if status == _INTERRUPTED else status)
-
-
-def _clear_demo(out: Path) -> None:
-    """Remove the folder of an earlier demo; anything else there is the user's."""
-    from .graphs.errors import InputError
-
-    if (out / _DEMO).is_file():
-        shutil.rmtree(out)
-    elif out.exists():
-        raise InputError(f"{out} exists and no demo made it. Choose another --out.")
 
 
 def _is_input_error(error: Exception) -> bool:

@@ -165,7 +165,7 @@ def _peak_track(ax: Axes, peaks: pd.DataFrame, tss: int, true_peaks: Collection[
 def _dress_lanes(
     ax: Axes, cell_types: Sequence[str], colours: Mapping[str, str], tss: int, window: int
 ) -> None:
-    ax.set(xlim=(tss - window, tss + window), ylim=(-0.95, len(cell_types)))
+    ax.set(xlim=(max(tss - window, 0), tss + window), ylim=(-0.95, len(cell_types)))
     ax.set_yticks(
         [len(cell_types) - 0.6 - i for i in range(len(cell_types))] + [-0.4], [*cell_types, "peaks"]
     )
