@@ -28,6 +28,7 @@ _METHODS: Final = {
     "map_mean": ("map, mean over types", PALETTE[1], ":"),
     "distance": ("distance", PALETTE[0], "-"),
     "correlation": ("correlation", PALETTE[2], "-"),
+    "linkpeaks": ("correlation, matched peaks", PALETTE[2], ":"),
     "accessibility": ("accessibility", PALETTE[3], "-"),
 }
 _ARC = np.linspace(0.0, np.pi, 48)

@@ -262,15 +262,22 @@ class CisCrossRec(nn.Module):
         return {"loss": matching + alpha * translation, **parts}
 
     def validate(self, batch: Batch) -> dict[str, Tensor]:
-        """Return losses, and the accuracy of the pair classifier."""
+        """Return losses, accuracy of the pair classifier, and where a graph matches its partner's 1 / rank."""
         measures = self.loss(batch)
+        rna, atac = Profiles.genes(batch), Profiles.peaks(batch)
+        z_rna, z_atac = self.encode(self.rna, rna), self.encode(self.atac, atac)
         match = batch[CELL][MATCH] > 0
-        measures["accuracy"] = ((self.match(batch) > 0) == match).float().mean()
+        measures["accuracy"] = ((self._odds(rna, atac, z_rna, z_atac) > 0) == match).float().mean()
+        if bool(match.any()):
+            cells = batch[CELL]
+            measures["mrr"] = self.matching.reciprocal_rank(z_rna, z_atac, cells[RNA], cells[ATAC])
         return measures
 
     def score(self, measures: Mapping[str, float]) -> float:
-        """Return the negative validation loss, with alpha as configured."""
-        return -(measures["matching"] + self.config.alpha * measures["translation"])
+        """Return ln(mean reciprocal rank) less the losses of classifier and expression, of parts that are trained."""
+        config = self.config
+        rank = float(np.log(measures.get("mrr", 1.0))) if config.contrastive else 0.0
+        return rank - measures.get("pairs", 0.0) - config.alpha * measures["translation"]
 
     def optimisers(self, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
         """AdamW; links have their own prior instead of decay, and learn faster than networks."""

@@ -26,7 +26,7 @@ def draw_curves(history: pd.DataFrame, path: Path) -> None:
         for stage, style in (("train", "--"), ("validation", "-")):
             _line(axes, history, f"{stage}_{part}", style, colour)
         axes.set(xlabel="epoch", ylabel="loss", title=part.capitalize())
-    for name, colour in (("accuracy", "C2"), ("mae", "C3")):
+    for name, colour in (("accuracy", "C2"), ("mae", "C3"), ("mrr", "C4")):
         _line(measures, history, f"validation_{name}", "-", colour)
     measures.set(xlabel="epoch", title="Validation")
     for axes in (matching, translation, measures):

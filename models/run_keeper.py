@@ -146,7 +146,7 @@ class OverallBar(Callback):
         """Show the scores of the epoch."""
         assert self.bar is not None
         metrics = trainer.callback_metrics
-        shown = {"accuracy": "validation_accuracy", "mae": "validation_mae"}
+        shown = {name: f"validation_{name}" for name in ("accuracy", "mae", "mrr")}
         values = {name: f"{float(metrics[key]):.3f}" for name, key in shown.items() if key in metrics}
         epoch = self.done + int(trainer.current_epoch) + 1
         self.bar.set_postfix({"epoch": f"{epoch}/{self.epochs}", **values})

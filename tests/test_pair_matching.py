@@ -67,6 +67,22 @@ def test_contrast_and_gradients_equal_plain_loops(rna_cell, atac_cell):
     assert all(bool(grad.any()) for grad in found.values()) == (len(rna_cell) > 1)
 
 
+@pytest.mark.parametrize("cells", [([0, 1, 2, 3], [0, 1, 2, 3]), ([0, 1, 2, 0, 1], [0, 1, 2, 2, 0])])
+def test_reciprocal_ranks_equal_plain_loops(cells):
+    matching, (rna, atac) = make(), encodings(len(cells[0]))
+    found = []
+    for i, cell in enumerate(cells[0]):
+        if cell != cells[1][i]:
+            continue
+        for own, others, names in ((rna[i], atac, cells[1]), (atac[i], rna, cells[0])):
+            rivals = [j for j in range(len(others)) if j != i and names[j] != cell]
+            better = sum(float(own @ others[j]) > float(own @ others[i]) for j in rivals)
+            found.append(1 / (1 + better))
+    rank = matching.reciprocal_rank(rna, atac, *map(torch.tensor, cells))
+    assert float(rank) == pytest.approx(np.mean(found), abs=1e-12)
+    assert float(rank) < 1
+
+
 def test_copies_of_one_cell_are_no_candidates_for_each_other():
     matching, (rna, atac) = make(), encodings(4)
     same_cell = torch.full((4,), 9)

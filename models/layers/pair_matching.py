@@ -55,18 +55,34 @@ class PairMatching(nn.Module):
         -------
         Zero where no pair of the batch is of one cell.
         """
-        scores = self.temperature() * (rna @ atac.T)
-        own = torch.arange(len(rna), device=rna.device)
-        same = rna_cell[:, None] == atac_cell
-        other_copy = same & (own[:, None] != own)
-        scores = scores.masked_fill(other_copy, -torch.inf)
-        match = same.diagonal().nonzero().squeeze(1)
+        scores, match = self._candidates(rna, atac, rna_cell, atac_cell)
         if not len(match):
             return scores.new_zeros(())
         found: Tensor = 0.5 * (
             F.cross_entropy(scores[match], match) + F.cross_entropy(scores.T[match], match)
         )
         return found
+
+    @torch.no_grad()
+    def reciprocal_rank(self, rna: Tensor, atac: Tensor, rna_cell: Tensor, atac_cell: Tensor) -> Tensor:
+        """Return the mean of 1 / rank of a cell's partner among the batch, both ways; arguments as in `contrast`.
+
+        Ranks do not ask how sure the scores are, which the cross-entropy soon holds against a model.
+        """
+        scores, match = self._candidates(rna, atac, rna_cell, atac_cell)
+        own = scores[match, match][:, None]
+        ranks = [1 + (side[match] > own).sum(1) for side in (scores, scores.T)]
+        return torch.cat(ranks).double().reciprocal().mean()
+
+    def _candidates(
+        self, rna: Tensor, atac: Tensor, rna_cell: Tensor, atac_cell: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return scores (pairs, pairs), -inf for second copies of the partner, and the pairs of one cell."""
+        scores = self.temperature() * (rna @ atac.T)
+        own = torch.arange(len(rna), device=rna.device)
+        same = rna_cell[:, None] == atac_cell
+        scores = scores.masked_fill(same & (own[:, None] != own), -torch.inf)
+        return scores, same.diagonal().nonzero().squeeze(1)
 
     def logits(self, rna: Tensor, atac: Tensor, depths: Tensor) -> Tensor:
         """Return the log odds that each pair is of one cell, (pairs,).
