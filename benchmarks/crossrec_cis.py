@@ -7,6 +7,8 @@ backward without the optimizer.
 expression (the main case)
     expression from links, to the negative binomial likelihood: 32 cells at once, in seconds a cell, against
     every gene beside every peak of its chromosome, dense, one cell at a time. Likelihoods are compared first.
+expression_1
+    the same for one cell on both sides: without what 32 cells share
 whole_step_32, whole_step_512
     the whole loss of 32 or 512 pairs (encoders, retrieval, classifier, expression, DNA), in seconds a pair
     and pairs a second; no reference
@@ -80,7 +82,7 @@ class Side:
     side
         ``ours`` or ``reference``.
     case
-        ``expression``, ``whole_step_32`` or ``whole_step_512``.
+        ``expression_N`` (cells) or ``whole_N`` (pairs).
     dataset
         See `make_dataset`.
     """
@@ -94,9 +96,8 @@ class Side:
             assert self.model.expression.attention.bias is not None
             self.model.expression.attention.bias.normal_()
         self.graphs = graphs
-        self.step = getattr(self, f"_{side}_{case.split('_', maxsplit=1)[0]}")(
-            int(case.rsplit("_", 1)[-1]) if "_" in case else _BATCH
-        )
+        kind, number = case.split("_")
+        self.step = getattr(self, f"_{side}_{kind}")(int(number))
 
     def growth_mb(self) -> float:
         """Peak memory of two steps over the loaded side."""
@@ -153,16 +154,19 @@ class Side:
 
 def compare(dataset: Path, quick: bool) -> dict[str, dict[str, float]]:
     """Run all cases; times are seconds a cell or a pair."""
-    sides = [["--worker", side, "expression", str(dataset)] for side in ("ours", "reference")]
-    with Worker(__file__, sides[0]) as ours, Worker(__file__, sides[1]) as reference:
-        growth = [worker.ask("growth_mb") for worker in (ours, reference)]
-        losses = [worker.ask("loss") for worker in (ours, reference)]
+    cases = (("ours", "expression_32"), ("reference", "expression_1"), ("ours", "expression_1"))
+    workers = [Worker(__file__, ["--worker", side, case, str(dataset)]) for side, case in cases]
+    with workers[0], workers[1], workers[2]:
+        growth = [worker.ask("growth_mb") for worker in workers]
+        losses = [worker.ask("loss") for worker in workers]
         difference = abs(losses[0] - losses[1]) / abs(losses[1])
         if not difference <= _TOLERANCE:
             sys.exit(f"the likelihoods of the two sides differ by {difference:.1e}: {losses}.")
-        times = alternate([ours, reference], 2 if quick else 5)
+        times = alternate(workers, 2 if quick else 5)
     our_s, reference_s = statistics.median(times[0]) / _BATCH, statistics.median(times[1])
+    alone_s = statistics.median(times[2])
     rows = {
+        "expression_1": {"ours_s": alone_s, "reference_s": reference_s, "speedup": reference_s / alone_s},
         "expression": {
             "ours_s": our_s,
             "reference_s": reference_s,
@@ -170,10 +174,10 @@ def compare(dataset: Path, quick: bool) -> dict[str, dict[str, float]]:
             "ours_peak_mb": growth[0],
             "reference_peak_mb": growth[1],
             "outputs_difference": difference,
-        }
+        },
     }
     for pairs in (32,) if quick else (32, 512):
-        with Worker(__file__, ["--worker", "ours", f"whole_step_{pairs}", str(dataset)]) as ours:
+        with Worker(__file__, ["--worker", "ours", f"whole_{pairs}", str(dataset)]) as ours:
             memory = ours.ask("growth_mb")
             step_s = statistics.median(ours.ask("seconds") for _ in range(3))
         rows[f"whole_step_{pairs}"] = {
@@ -193,13 +197,9 @@ def epoch(dataset: Path, run: Path) -> dict[str, float]:
     options = TrainOptions(1, kind.batch_size, kind.lr, kind.weight_decay)
     run.mkdir()
     graphs = MultiomeGraphs(dataset, view="pairs", split="train")
-    begin = time.perf_counter()
-    CisCrossRec.from_graphs(graphs, CisConfig())
-    start_s = time.perf_counter() - begin
     with PeakMemory() as memory:
-        begin = time.perf_counter()
-        fit(dataset, run, CisConfig(), options, progress=False)
-        fit_s = time.perf_counter() - begin
+        fit_s = seconds(lambda: fit(dataset, run, CisConfig(), options, progress=False))
+    start_s = seconds(lambda: CisCrossRec.from_graphs(graphs, CisConfig()))
     cells = int((graphs.cells["split"] == "train").sum())
     return {
         "minutes": fit_s / 60,

@@ -7,7 +7,6 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from ..graphs.dataset import MultiomeGraphs
@@ -17,7 +16,7 @@ from ..models.layers.profiles import Profiles
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
-LEAST_SCORE = 0.001  # links below are not listed
+LEAST_SHARE = 0.01  # of a gene's best attention: links below are not listed
 _PRIOR_CELLS = 20  # cells' worth of the mean over all, that a type's openness begins with
 
 
@@ -34,8 +33,12 @@ class EdgeModel(Protocol):
         """Return the attention of every edge, (edges,)."""
         ...
 
-    def link_effects(self, atac: Profiles) -> Tensor:
-        """Return what every edge adds to its gene's ln rate in the mean of some cells, (edges,)."""
+    def link_gains(self) -> Tensor:
+        """Return what every edge passes on to its gene's ln rate, (edges,)."""
+        ...
+
+    def openness(self, atac: Profiles) -> Tensor:
+        """Return how open each peak is in the mean of some cells beside the mean training cell, (peaks,)."""
         ...
 
 
@@ -47,8 +50,8 @@ class EdgeLinks:
     ----------
     gene, peak
         (edges,) ids.
-    weight
-        (edges,) attention.
+    weight, gain
+        (edges,) attention, and what is passed on to the gene's ln rate.
     n_peaks
         Number of peaks.
     """
@@ -57,9 +60,10 @@ class EdgeLinks:
     gene: Int64
     peak: Int64
     weight: Float64
+    gain: Float64
     n_peaks: int
+    _relative: Float64 = field(default_factory=lambda: np.zeros((0, 0)))  # (groups, peaks), as the next
     _openness: Float64 = field(default_factory=lambda: np.zeros((0, 0)))
-    _effects: list[Float64] = field(default_factory=list)
 
     @classmethod
     def of(cls, model: EdgeModel, graphs: MultiomeGraphs) -> EdgeLinks:
@@ -70,34 +74,43 @@ class EdgeLinks:
             edges.gene.cpu().numpy(),
             edges.peak.cpu().numpy(),
             model.link_weights().double().cpu().numpy(),
+            model.link_gains().double().cpu().numpy(),
             len(graphs.peaks),
         )
 
     def compare(self, graphs: MultiomeGraphs, groups: list[Int64]) -> None:
-        """Measure openness and effects in groups of cells (row numbers)."""
+        """Measure how open peaks are in groups of cells (row numbers)."""
         opened = np.zeros((len(groups), self.n_peaks))
         depth = np.zeros(len(groups))
-        self._effects = []
+        self._openness = np.zeros((len(groups), self.n_peaks))
         device = self.model.edges.gene.device
         for place, cells in enumerate(groups):
-            effect = np.zeros(len(self.gene))
             for some in Profiles.chunks(graphs.atac_rows, cells):
                 opened[place] += np.bincount(some.ids.numpy(), minlength=self.n_peaks)
                 depth[place] += len(some.ids)
-                with torch.no_grad():
-                    mean = self.model.link_effects(some.to(device)).double().cpu().numpy()
-                effect += mean * (len(some) / max(len(cells), 1))
-            self._effects.append(effect)
-        self._openness = _relative(opened, depth / max(depth.sum() / sum(map(len, groups)), 1e-12))
+                openness = self.model.openness(some.to(device)).double().cpu().numpy()
+                self._openness[place] += openness * (len(some) / len(cells))
+        cells_by_depth = depth / max(depth.sum() / sum(map(len, groups)), 1e-12)
+        self._relative = _relative(opened, cells_by_depth)
 
     def scores(self, group: int) -> Float64:
         """Attention times the peak's openness in a group, relative to the group where it is most open, (edges,)."""
-        scores: Float64 = self.weight * self._openness[group][self.peak]
+        scores: Float64 = self.weight * self._relative[group][self.peak]
         return scores
 
     def effects(self, group: int) -> Float64:
-        """Effects in the mean cell of a group, (edges,)."""
-        return self._effects[group]
+        """What an edge changes of the gene's ln rate between the mean cell of a group and of training, (edges,)."""
+        effects: Float64 = self.gain * self._openness[group][self.peak]
+        return effects
+
+    def listed(self, group: int) -> Int64:
+        """Edges by descending score, but for those far below the best of their gene."""
+        score = self.scores(group)
+        best = np.zeros(int(self.gene.max(initial=-1)) + 1)
+        np.maximum.at(best, self.gene, self.weight)
+        order = np.argsort(-score, kind="stable")
+        kept: Int64 = order[(score >= LEAST_SHARE * best[self.gene])[order] & (score[order] > 0)]
+        return kept
 
 
 def _relative(opened: Float64, cells: Float64) -> Float64:

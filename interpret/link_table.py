@@ -66,7 +66,8 @@ def link_frame(
     n_cells
         (links,) cells that have the link; null where None.
     effect
-        (links,) change of the predicted ln expression that the link makes; null where None.
+        (links,) change of the gene's predicted ln expression by the link, from the mean training cell to the
+        mean cell of the type; null where None.
     cell
         (links,) barcodes; null where None.
 

@@ -13,7 +13,7 @@ from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.schema import Split
 from ..graphs.whole import new_folder, versions, write_json
-from ..models.checkpoint import load_model, open_for
+from ..models.checkpoint import LoadedModel, load_model, open_for
 from .attention import LinkingModel
 from .candidates import MapScores, candidate_pairs
 from .evidence import Comparison, compare
@@ -45,8 +45,8 @@ def cell_type_map(
 
     Returns
     -------
-    The columns of `link_table.COLUMNS`, sorted by cell type, then descending score. A link's score
-    is its attention summed over the type's cells / number of cells of the type.
+    The columns of `link_table.COLUMNS`, sorted by cell type, then descending score. What
+    score and effect are, `TypeLinks` says.
 
     Raises
     ------
@@ -118,6 +118,7 @@ def write_maps(
         loaded = load_model(Path(run))
         graphs = open_for(loaded, dataset, split=cast(Split | None, split))
         known = None if truth is None else read_truth(truth, truth_kind)
+        _check_links(loaded)
         summary = write_map(
             loaded.model, graphs, folder, per=per, truth=known, batch_size=batch_size, progress=progress
         )
@@ -133,6 +134,14 @@ def write_maps(
         }
         write_json(folder / "config.json", config)
     return summary
+
+
+def _check_links(loaded: LoadedModel) -> None:
+    """Refuse a model whose links were not trained; those of the published mode learn from matching, too."""
+    if loaded.model.mode == "default" and not loaded.model.config.alpha:
+        raise InputError(
+            "the model was trained without expression (alpha=0), so its links mean nothing. Train it with alpha > 0."
+        )
 
 
 def write_map(

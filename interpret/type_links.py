@@ -14,7 +14,7 @@ from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.schema import UNLABELLED
 from .attention import CellLinks, LinkingModel, stream_links
-from .edge_links import LEAST_SCORE, EdgeLinks, EdgeModel
+from .edge_links import EdgeLinks, EdgeModel
 from .link_sums import LinkSums
 from .link_table import link_frame
 
@@ -43,8 +43,8 @@ class TypeLinks:
     n_cells
         (links,) int64, cells that have the link: its gene is expressed and its peak is open.
     effect
-        (links,) what the link adds to the gene's ln expression in the mean cell of the type; None where the
-        model does not say.
+        (links,) by how much the link changes the gene's predicted ln expression from the mean training cell to
+        the mean cell of the type; None where the model does not say.
     """
 
     cell_type: str
@@ -121,9 +121,7 @@ def _summed(name: str, n_cells: int, sums: LinkSums, n_peaks: int) -> TypeLinks:
 def _of_edges(name: str, n_cells: int, sums: LinkSums, edges: EdgeLinks, place: int) -> TypeLinks:
     """Links whose attention is the same in all cells; the sums tell in how many they were seen."""
     keys, _, support = sums.totals()
-    score, effect = edges.scores(place), edges.effects(place)
-    order = np.argsort(-score, kind="stable")
-    order = order[score[order] >= LEAST_SCORE]
+    score, effect, order = edges.scores(place), edges.effects(place), edges.listed(place)
     wanted = edges.gene[order] * edges.n_peaks + edges.peak[order]
     at = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
     seen = np.where(keys[at] == wanted, support[at], 0) if len(keys) else np.zeros(len(wanted), np.int64)

@@ -125,8 +125,8 @@ class CisCrossRec(nn.Module):
     """Which RNA profile belongs to which ATAC profile, which genes follow from open peaks, and by which links.
 
     Each modality is encoded alone, by the sum of its features' vectors; encodings of one cell find each
-    other among those of a batch. A gene's expression follows from the peaks of its prior edges, weighted by
-    attention, so that the weight of a link is its effect on a prediction.
+    other among those of a batch. A gene's expression follows from the peaks of its prior edges: attention to a
+    peak, times the gene's gain, is the peak's effect on a prediction that can be checked.
 
     Parameters
     ----------
@@ -337,10 +337,14 @@ class CisCrossRec(nn.Module):
         return weights
 
     @torch.no_grad()
-    def link_effects(self, atac: Profiles) -> Tensor:
-        """Return what every prior edge adds to its gene's ln rate in the mean of some cells, (edges,)."""
-        openness = self.expression.openness(atac, self.places(atac))
-        return self.expression.weights(self.keys()) * openness[self.edges.peak]
+    def link_gains(self) -> Tensor:
+        """Return what every prior edge passes on to its gene's ln rate, attention times gain, (edges,)."""
+        return self.expression.weights(self.keys())
+
+    @torch.no_grad()
+    def openness(self, atac: Profiles) -> Tensor:
+        """Return how open each peak is in the mean of some cells beside the mean training cell, (peaks,)."""
+        return self.expression.openness(atac, self.places(atac))
 
     @torch.no_grad()
     def attention(self, batch: Batch) -> Links:

@@ -76,8 +76,8 @@ class PublishedJudge:
         return scores.reshape(n, n)
 
     def translators(self) -> dict[str, Translator]:
-        """Return the count of links a gene has."""
-        return {"crossrec": self}
+        """Return the count of links a gene has, or nothing where translation was not trained."""
+        return {"crossrec": self} if self.model.config.alpha else {}
 
     @torch.no_grad()
     def predict(self, cells: Int64) -> Translation:
@@ -111,7 +111,9 @@ class CisJudge:
         return scores
 
     def translators(self) -> dict[str, Translator]:
-        """Return the whole translation, and that by links alone."""
+        """Return the whole translation, and that by links alone; none where expression was not trained."""
+        if not self.model.config.alpha:
+            return {}
         return {
             "crossrec": CisTranslator(self.model, self.graphs, False),
             "crossrec_links": CisTranslator(self.model, self.graphs, True),

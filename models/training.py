@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -167,14 +168,17 @@ def fit(
     if done < options.epochs and keeper.waited < options.patience:
         with _quiet_lightning():
             trainer = _trainer(options, options.epochs - done, [keeper, *bars])
-            # Pairs are stored by kind: validation in one fixed random order mixes them as training does.
-            shuffled, checked = (
-                GraphLoader(part, options.batch_size, shuffle=True, seed=options.seed, cis=False)
-                for part in (train, validation)
-            )
+            shuffled = GraphLoader(train, options.batch_size, shuffle=True, seed=options.seed, cis=False)
             with _interruptible(trainer):
-                trainer.fit(module, shuffled, checked)
+                trainer.fit(module, shuffled, GraphLoader(_mixed(validation), options.batch_size, cis=False))
     draw_curves(pd.DataFrame(keeper.history), run / "curves.png")
+
+
+def _mixed(graphs: MultiomeGraphs) -> MultiomeGraphs:
+    """Put graphs in one fixed random order: pairs are stored by kind, and batches shall be like those of training."""
+    order = np.random.default_rng(0).permutation(len(graphs))
+    mixed: MultiomeGraphs = graphs.index_select(order)
+    return mixed
 
 
 def _trainer(options: TrainOptions, epochs: int, callbacks: list[Callback]) -> L.Trainer:

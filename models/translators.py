@@ -170,7 +170,8 @@ def _ridge(graphs: MultiomeGraphs, lsi: Reduction, train: Int64, reduced: Floats
         for moment, function in zip(moments, (np.sign, np.log1p), strict=True):
             moment += (_mapped(counts, function).T @ some).T
     gram, penalised = z.T @ z, np.append(np.ones(z.shape[1] - 1), 0.0)  # the mean is not penalised
-    checked = np.flatnonzero((graphs.cells["split"] == SPLITS[1]).to_numpy())[:_CHECKED]
+    validation = np.flatnonzero((graphs.cells["split"] == SPLITS[1]).to_numpy())
+    checked = np.sort(np.random.default_rng(0).permutation(validation)[:_CHECKED])
     truth = np.log1p(graphs.rna_rows.matrix(checked).toarray())
     found: list[tuple[float, RidgeTranslator]] = []
     for alpha in _ALPHAS:

@@ -92,8 +92,12 @@ def dense_attention(attention: CisAttention, key: Tensor) -> Tensor:
             kept = order[: attention.top] if attention.top else order
             total = sum(torch.exp(scores[i]) for i in kept)
             for i in kept:
-                if not attention.threshold or torch.sigmoid(scores[i]) > attention.threshold:
-                    weights[gene, own[i][0], head] = torch.exp(scores[i]) / total
+                soft = torch.sigmoid(scores[i])
+                passed = (
+                    (soft > attention.threshold).to(soft.dtype) + soft - soft.detach()
+                )  # straight-through
+                gate = passed if attention.threshold else 1.0
+                weights[gene, own[i][0], head] = gate * torch.exp(scores[i]) / total
     return weights
 
 

@@ -179,7 +179,7 @@ def test_weights_of_links_add_up_to_one_and_effects_to_the_rate(graphs):
     linked = torch.bincount(edges.gene, minlength=edges.n_genes) > 0
     assert not linked.all()
     same(total, linked.double())
-    added = segment_sum(model.link_effects(atac), edges.gene, edges.n_genes)
+    added = segment_sum(model.link_gains() * model.openness(atac)[edges.peak], edges.gene, edges.n_genes)
     depth = model.depth(model.atac.depths(atac)).mean()
     same(model.expression.bias + added + depth, model.rates(atac, links_only=True).mean(0))
 
@@ -380,3 +380,20 @@ def test_a_saved_model_predicts_the_same_without_dna(graphs):
     assert torch.equal(again.match(batch), model.match(batch))
     assert torch.equal(again.rates(sides(batch)[1]), model.rates(sides(batch)[1]))
     assert torch.equal(again.link_weights(), model.link_weights())
+
+
+def test_a_threshold_that_nothing_passes_at_first_still_learns(graphs):
+    torch.manual_seed(0)
+    model = CisCrossRec.from_graphs(graphs, CisConfig(**SMALL, threshold=0.8))
+    assert not model.link_weights().any()
+    model.loss(graphs.batch(range(8), cis=False))["links"].backward()
+    assert model.expression.attention.query.grad.abs().max() > 0
+
+
+def test_a_cell_of_hardly_any_peaks_expresses_no_more_than_the_shallowest_of_training(graphs):
+    model = make(graphs).eval()
+    shallow = Profiles(torch.tensor([3]), torch.ones(1), torch.tensor([0, 1, 1]))  # one open peak, and none
+    lowest, highest = model.depth.range
+    inside = torch.stack([lowest, highest])
+    limit = float(model.depth(torch.cartesian_prod(*inside.T)).max())
+    assert float(model.depth(model.atac.depths(shallow)).max()) <= limit + 1e-9

@@ -69,7 +69,7 @@ def test_contrast_and_gradients_equal_plain_loops(rna_cell, atac_cell):
 
 @pytest.mark.parametrize("cells", [([0, 1, 2, 3], [0, 1, 2, 3]), ([0, 1, 2, 0, 1], [0, 1, 2, 2, 0])])
 def test_reciprocal_ranks_equal_plain_loops(cells):
-    matching, (rna, atac) = make(), encodings(len(cells[0]))
+    matching, (rna, atac) = make(), (side.detach() for side in encodings(len(cells[0])))
     found = []
     for i, cell in enumerate(cells[0]):
         if cell != cells[1][i]:
@@ -196,3 +196,17 @@ def test_depths_that_are_all_alike_can_be_fitted():
     offset.fit(torch.zeros(10, 2), torch.full((10,), 50.0))
     torch.testing.assert_close(offset(torch.zeros(3, 2)), torch.full((3, 1), math.log(50)))
     assert offset.spread == pytest.approx(0, abs=1e-4)
+
+
+def test_depths_beyond_those_of_training_are_as_the_nearest(cells):
+    depths, counts = cells
+    offset = DepthOffset(0.0).double()
+    offset.fit(depths, counts)
+    inside = torch.stack([depths.amin(0), depths.amax(0)])
+    torch.testing.assert_close(offset(inside + torch.tensor([[-50.0], [50.0]])), offset(inside))
+
+
+def test_encodings_that_are_all_alike_rank_in_the_middle():
+    matching, same_vector = make(), F.normalize(torch.ones(9, WIDTH, dtype=torch.float64), dim=1)
+    cells = torch.arange(9)
+    assert float(matching.reciprocal_rank(same_vector, same_vector, cells, cells)) == pytest.approx(1 / 5)

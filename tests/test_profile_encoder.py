@@ -154,13 +154,15 @@ def test_fitted_components_equal_an_exact_decomposition(weighting):
         torch.testing.assert_close(encoder.rarity, torch.log1p(30 / seen.double()), rtol=1e-6, atol=0)
     position = encoder.position(profiles_of(counts[train]))
     torch.testing.assert_close(position.mean(0), torch.zeros(COMPONENTS).double(), rtol=0, atol=1e-5)
-    torch.testing.assert_close(position.std(0), torch.ones(COMPONENTS).double(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        position.std(0, correction=0), torch.ones(COMPONENTS).double(), rtol=1e-5, atol=0
+    )
     axes = torch.linalg.svd(dense_values(encoder, own))[2][:COMPONENTS]
     found = encoder.table / encoder.table.norm(dim=0)
     torch.testing.assert_close((axes @ found).abs(), torch.eye(COMPONENTS).double(), rtol=0, atol=1e-4)
     depths = encoder.depths(profiles_of(counts[train]))
     torch.testing.assert_close(depths.mean(0), torch.zeros(DEPTHS).double(), rtol=0, atol=1e-5)
-    torch.testing.assert_close(depths.std(0), torch.ones(DEPTHS).double(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(depths.std(0, correction=0), torch.ones(DEPTHS).double(), rtol=1e-5, atol=0)
 
 
 def test_few_cells_have_few_components():
@@ -180,3 +182,28 @@ def test_components_depend_on_the_seed_alone():
         encoder.fit_components(rows, np.arange(30), seed=4)
         tables.append(encoder.table)
     assert torch.equal(*tables)
+
+
+def test_copies_of_few_cells_give_no_components_of_noise():
+    rng = np.random.default_rng(0)
+    counts = np.tile(rng.poisson(1.0, (3, N_FEATURES)), (10, 1))
+    encoder = make(components=6)
+    encoder.fit_components(rows_of(counts), np.arange(30), seed=0)
+    other = encoder.position(profiles_of(rng.poisson(1.0, (20, N_FEATURES))))
+    assert float(other.abs().max()) < 20
+    assert int((encoder.table == 0).all(0).sum()) >= 3
+
+
+def test_features_that_training_never_saw_do_not_shrink_a_cell():
+    rng = np.random.default_rng(1)
+    counts = rng.poisson(1.0, (30, N_FEATURES))
+    counts[:, 0] = 0
+    encoder = make("tf-idf")
+    encoder.fit_components(rows_of(counts), np.arange(30), seed=0)
+    cell = rng.poisson(1.0, (1, N_FEATURES))
+    cell[:, 0] = 0
+    seen = cell.copy()
+    seen[:, 0] = 9
+    torch.testing.assert_close(
+        encoder.position(profiles_of(cell)), encoder.position(profiles_of(seen)), rtol=0, atol=1e-12
+    )

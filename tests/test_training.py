@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from scweave.generators.build import BuildOptions, build
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
+from scweave.interpret.maps import write_maps
 from scweave.models.checkpoint import check_features, load_model
 from scweave.models.crossrec import CrossRecConfig
 from scweave.models.crossrec_cis import CisConfig
@@ -257,3 +258,23 @@ def test_settings_are_typed():
         TrainOptions(batch_size=-1)
     cis = parse_settings(["heads=2", "sequence=false", "likelihood=poisson"], "default")
     assert cis == CisConfig(heads=2, sequence=False, likelihood="poisson")
+
+
+def test_a_model_without_expression_has_no_map_and_no_translation(simulated_dataset, tmp_path):
+    silent = cis_job(simulated_dataset, tmp_path / "run", epochs=1, settings=(*SMALL_CIS, "alpha=0"))
+    metrics = run(silent, progress=False)
+    assert "translation" not in metrics
+    assert "translation_links" not in metrics["baselines"]
+    with pytest.raises(InputError, match="trained without expression"):
+        write_maps(tmp_path / "run", simulated_dataset, tmp_path / "maps", progress=False)
+    assert not (tmp_path / "maps").exists()
+
+
+def test_validation_batches_do_not_depend_on_where_a_run_was_interrupted(simulated_dataset, tmp_path):
+    whole = cis_job(simulated_dataset, tmp_path / "whole", batch_size=16, epochs=4)  # several batches
+    run(whole, progress=False)
+    parts = replace(whole, out=tmp_path / "parts")
+    run(replace(parts, epochs=2), progress=False)
+    run(parts, resume=True, progress=False)
+    for name in ("history.csv", "model.safetensors"):
+        assert (parts.out / name).read_bytes() == (whole.out / name).read_bytes(), name

@@ -33,7 +33,8 @@ class CisAttention(nn.Module):
     top
         Only the best so many edges of a gene share its softmax; all when 0.
     threshold
-        Edges whose sigmoid score does not pass it get no weight, as published; 0 lets all pass.
+        Edges whose sigmoid score does not pass it get no weight, as published, with straight-through gradients,
+        for at first none passes; 0 lets all pass.
 
     Notes
     -----
@@ -71,7 +72,10 @@ class CisAttention(nn.Module):
             late = segment_rank(scores.detach(), self.edges.gene, self.edges.n_genes) >= self.top
             shared = scores.masked_fill(late, -torch.inf)
         weights = segment_softmax(shared, self.edges.gene, self.edges.n_genes)
-        return weights * (torch.sigmoid(scores) > self.threshold) if self.threshold else weights
+        if self.threshold:
+            soft = torch.sigmoid(scores)
+            weights = weights * ((soft > self.threshold) + soft - soft.detach())  # straight-through
+        return weights
 
     def penalty(self, query: float, bias: float = 0.1) -> Tensor:
         """Return the negative log density of normal priors of these precisions, but for a constant."""

@@ -71,7 +71,11 @@ class PairMatching(nn.Module):
         """
         scores, match = self._candidates(rna, atac, rna_cell, atac_cell)
         own = scores[match, match][:, None]
-        ranks = [1 + (side[match] > own).sum(1) for side in (scores, scores.T)]
+        # Ties count half, the partner's tie with itself not at all.
+        ranks = [
+            0.5 + (side[match] > own).sum(1) + 0.5 * (side[match] == own).sum(1)
+            for side in (scores, scores.T)
+        ]
         return torch.cat(ranks).double().reciprocal().mean()
 
     def _candidates(

@@ -10,7 +10,7 @@ from ...graphs.dataset import MultiomeGraphs
 from ...graphs.errors import InputError
 from ...graphs.schema import NO_DISTANCE
 
-MOST_EDGES = 50_000_000  # a model holds its edges in memory; a whole chromosome's pairs are soon too many
+MOST_EDGES = 5_000_000  # a model holds its edges in memory; a whole chromosome's pairs are soon too many
 
 
 class PriorEdges(nn.Module):

@@ -18,6 +18,7 @@ Int64 = NDArray[np.int64]
 Weighting = Literal["sqrt", "tf-idf"]
 
 _MOST = 5_000  # training cells that the components are fitted on
+_LEAST_SPREAD = 1e-3  # of a component, beside the widest
 
 
 class ProfileEncoder(nn.Module):
@@ -78,23 +79,29 @@ class ProfileEncoder(nn.Module):
     def fit_components(self, rows: CsrRows, train: Int64, *, seed: int) -> None:
         """Take feature vectors, means and scales from training cells."""
         some = np.sort(np.random.default_rng([seed, 3]).permutation(train)[:_MOST])
-        profiles = Profiles.of(rows, some)
         if self.weighting == "tf-idf":
-            seen = torch.bincount(profiles.ids, minlength=rows.n_columns).clamp_min(1)
-            self.rarity.copy_(torch.log1p(len(some) / seen))
-        weighted = sparse.csr_matrix(
-            (self.values(profiles, drop=0).numpy(), profiles.ids.numpy(), profiles.ptr.numpy()),
-            shape=(len(some), rows.n_columns),
-        )
+            seen = sum(torch.bincount(c.ids, minlength=rows.n_columns) for c in Profiles.chunks(rows, some))
+            rarity = torch.log1p(len(some) / torch.as_tensor(seen).clamp_min(1))
+            self.rarity.copy_(rarity * (torch.as_tensor(seen) > 0))  # an unseen feature has no vector
+        weighted = sparse.vstack([self._matrix(c) for c in Profiles.chunks(rows, some)], format="csr")
         used = max(1, min(self.table.shape[1], min(weighted.shape) - 1))
         svd = TruncatedSVD(used, random_state=seed).fit(weighted)
         sums = torch.from_numpy(weighted @ svd.components_.T)
-        scale = sums.std(0, correction=0).clamp_min(1e-6)
+        scale = sums.std(0, correction=0)
+        # Where cells are copies of few, the last components hold nothing: scaled up, they would be noise.
+        scale = torch.where(scale > _LEAST_SPREAD * scale.max().clamp_min(1e-6), scale, torch.inf)
         self.table[:, :used] = torch.from_numpy(svd.components_.T) / scale
         self.centre[:used] = (sums / scale).mean(0)
-        depths = profiles.depths()
+        depths = torch.cat([c.depths() for c in Profiles.chunks(rows, some)])
         self.depth_centre.copy_(depths.mean(0))
         self.depth_scale.copy_(depths.std(0, correction=0).clamp_min(1e-6))
+
+    def _matrix(self, profiles: Profiles) -> sparse.csr_matrix:
+        """Weights of cells as a sparse matrix of half the bytes of its tensors."""
+        values = self.values(profiles, drop=0).numpy()
+        columns = profiles.ids.numpy().astype(np.int32)
+        shape = (len(profiles), len(self.rarity))
+        return sparse.csr_matrix((values, columns, profiles.ptr.numpy()), shape=shape)
 
     @torch.no_grad()
     def start_linear(self, linear: Tensor) -> None:
