@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -182,6 +183,8 @@ def predict_run(
     run, query, out = Path(run), [Path(path) for path in query], Path(out)
     refuse_existing(out)
     _check_place(out)
+    if out.suffix != ".h5ad":
+        raise InputError(f"{out}: predictions are written as .h5ad. Pass {out.stem}.h5ad.")
     loaded = load_model(run)
     with _like_model(run, query, out, layer, min_placed, progress) as (dataset, notes):
         graphs = MultiomeGraphs(dataset)
@@ -196,6 +199,8 @@ def _like_model(
 ) -> Iterator[tuple[Path, list[str]]]:
     """Give a dataset as it is; build files into one beside ``out`` that is always removed."""
     if len(query) == 1 and (query[0] / MANIFEST).is_file():
+        if layer is not None:
+            raise InputError(f"--layer {layer}: {query[0]} is a dataset, which has no layers. Leave it out.")
         yield query[0], []
         return
     from scweave.generators.build import BuildOptions, build  # heavy, and not needed for a dataset
@@ -328,6 +333,10 @@ def _clear_demo(out: Path) -> None:
 
 
 def _check_place(out: Path) -> None:
+    if out.is_dir() or (out.parent.is_dir() and not os.access(out.parent, os.W_OK)):
+        raise InputError(
+            f"cannot write {out}: it is a folder, or in one you may not write to. Choose another --out."
+        )
     if not out.parent.is_dir():
         raise InputError(f"cannot write {out}: {out.parent} is no folder. Create it or choose another --out.")
 
@@ -371,13 +380,23 @@ def _check_same(
     file = out / "config.json"
     if not file.is_file():
         raise InputError(f"{out} holds no run to resume. Train without --resume.")
-    before = json.loads(file.read_text())
+    try:
+        before = json.loads(file.read_text())
+        unknown = set(before["arguments"]) - set(description["arguments"])
+        fingerprint = before["dataset"]["fingerprint"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is not of a run that can be resumed. Choose another --out.") from error
+    if unknown:
+        raise InputError(
+            f"{out} holds the result of another command (its {file.name} has {', '.join(sorted(unknown))}). "
+            "Choose another --out."
+        )
     changed = [
         f"{name} was {before['arguments'].get(name)} and is {value}"
         for name, value in description["arguments"].items()
         if name not in free and before["arguments"].get(name) != value
     ]
-    if before["dataset"]["fingerprint"] != description["dataset"]["fingerprint"]:
+    if fingerprint != description["dataset"]["fingerprint"]:
         changed.append("the dataset is another one")
     if changed:
         raise InputError(

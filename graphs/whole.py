@@ -83,6 +83,7 @@ def new_file(path: Path) -> Iterator[Path]:
     partial = _partial(path)
     try:
         yield partial
+        partial.chmod(0o666 & ~_umask())  # some writers make files that only their owner may read
         partial.replace(path)
     except OSError as error:
         raise InputError(
@@ -109,6 +110,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _partial(path: Path) -> Path:

@@ -114,6 +114,10 @@ def write_maps(
     InputError
         ``out`` exists or cannot be written, the model is not of this dataset, or the truth is unfit.
     """
+    if truth is None and truth_kind is not None:
+        raise InputError(
+            f"--truth-kind {truth_kind}: there is no --truth. Pass the table of true links, too."
+        )
     with new_folder(Path(out)) as folder:
         loaded = load_model(Path(run))
         graphs = open_for(loaded, dataset, split=cast(Split | None, split))

@@ -34,7 +34,11 @@ class MapTally:
 
     def add(self, piece: TypeLinks) -> None:
         """Take the links of one cell type."""
-        self._types[piece.cell_type] = {"cells": piece.type_cells, "links": len(piece)}
+        self._types[piece.cell_type] = {
+            "cells": piece.type_cells,
+            "links": len(piece),
+            "seen": int((piece.n_cells > 0).sum()),
+        }
         self._genes[piece.gene] = True
         self._peaks[piece.peak] = True
         _, distance, placed = signed_distance(self._graphs, piece.gene, piece.peak)
@@ -42,11 +46,15 @@ class MapTally:
         self._near.append(np.bincount(piece.gene, score, minlength=len(self._genes)).astype(np.float64))
 
     def summary(self) -> dict[str, Any]:
-        """Return ``cells``, ``links``, ``genes``, ``peaks`` and, by name, the cells and links of each type."""
+        """Return ``cells``, ``links``, ``genes``, ``peaks`` and, by name, the cells and links of each type.
+
+        Links are seen where a cell expresses the gene and has the peak open.
+        """
         types = self._types.values()
         return {
             "cells": sum(kind["cells"] for kind in types),
             "links": sum(kind["links"] for kind in types),
+            "links seen in cells": sum(kind["seen"] for kind in types),
             "genes": int(self._genes.sum()),
             "peaks": int(self._peaks.sum()),
             "cell_types": self._types,

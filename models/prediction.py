@@ -38,7 +38,7 @@ MATCH_CHANCE: Final = "scweave_match"
 _BATCH: Final = {"default": 128, "published": 32}  # cells; the published keys are wide
 _NUMBER: Final = np.dtype("<f4")  # of the file
 _OBS, _VAR = ("cell_type", "donor", "batch"), ("gene_id", "chrom", "tss", "strand")
-_MATCH_WORDS = "chance that the RNA and the ATAC profile of the cell belong together"
+_MATCH_WORDS = "chance that RNA and ATAC profile are of one cell, beside negatives like those of training"
 
 
 class Predictor(Protocol):

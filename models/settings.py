@@ -24,7 +24,9 @@ def parse_settings(settings: Sequence[str], mode: str) -> Config:
     chosen: dict[str, Any] = {}
     for setting in settings:
         key, sign, text = setting.partition("=")
-        if not sign or key not in known:
+        if not sign:
+            raise InputError(f"--set {setting}: pass KEY=VALUE, like --set {next(iter(known.items()))[0]}=…")
+        if key not in known:
             choices = ", ".join(f"{name}={value}" for name, value in known.items())
             raise InputError(f"--set {setting}: no such setting. There are (with their defaults) {choices}.")
         chosen[key] = _typed(key, text, known[key])
