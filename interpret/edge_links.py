@@ -16,7 +16,7 @@ from ..models.layers.profiles import Profiles
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
-LEAST_SHARE = 0.01  # of a gene's best attention: links below are not listed
+_ROUNDING = 1e-6  # of attention in single precision
 _PRIOR_CELLS = 20  # cells' worth of the mean over all, that a type's openness begins with
 
 
@@ -51,7 +51,8 @@ class EdgeLinks:
     gene, peak
         (edges,) ids.
     weight, gain
-        (edges,) attention, and what is passed on to the gene's ln rate.
+        (edges,) attention beyond an even share of the gene's, 0 where there is none; and what is passed on to the
+        gene's ln rate. A gene's only edge has all of its attention, which says nothing.
     n_peaks
         Number of peaks.
     """
@@ -68,12 +69,13 @@ class EdgeLinks:
     @classmethod
     def of(cls, model: EdgeModel, graphs: MultiomeGraphs) -> EdgeLinks:
         """Read the attention of a model."""
-        edges = model.edges
+        gene, peak = (ids.cpu().numpy() for ids in (model.edges.gene, model.edges.peak))
+        even = 1 / np.maximum(np.bincount(gene, minlength=len(graphs.genes)), 1)[gene]
         return cls(
             model,
-            edges.gene.cpu().numpy(),
-            edges.peak.cpu().numpy(),
-            model.link_weights().double().cpu().numpy(),
+            gene,
+            peak,
+            np.maximum(model.link_weights().double().cpu().numpy() - even, 0),
             model.link_gains().double().cpu().numpy(),
             len(graphs.peaks),
         )
@@ -94,7 +96,7 @@ class EdgeLinks:
         self._relative = _relative(opened, cells_by_depth)
 
     def scores(self, group: int) -> Float64:
-        """Attention times the peak's openness in a group, relative to the group where it is most open, (edges,)."""
+        """Weight times the peak's openness in a group, relative to the group where it is most open, (edges,)."""
         scores: Float64 = self.weight * self._relative[group][self.peak]
         return scores
 
@@ -104,12 +106,10 @@ class EdgeLinks:
         return effects
 
     def listed(self, group: int) -> Int64:
-        """Edges by descending score, but for those far below the best of their gene."""
+        """Edges with a score, by descending score."""
         score = self.scores(group)
-        best = np.zeros(int(self.gene.max(initial=-1)) + 1)
-        np.maximum.at(best, self.gene, self.weight)
         order = np.argsort(-score, kind="stable")
-        kept: Int64 = order[(score >= LEAST_SHARE * best[self.gene])[order] & (score[order] > 0)]
+        kept: Int64 = order[score[order] > _ROUNDING]
         return kept
 
 

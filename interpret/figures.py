@@ -62,7 +62,7 @@ def draw_map(
         )
     figure.suptitle("Peaks linked to the genes that differ most between cell types" + note, fontsize=13)
     marks = [
-        Line2D([], [], color="#5c6470", lw=2, label="link from peak to TSS: the darker, the more attention")
+        Line2D([], [], color="#5c6470", lw=2, label="link from peak to TSS: the darker, the higher its score")
     ]
     if known is not None:
         marks.append(Line2D([], [], color="#333333", marker="^", lw=0, ms=5, label="known link"))

@@ -93,7 +93,7 @@ def plot_map(
     _dress_lanes(ax, cell_types, colours, tss, window)
     ax.set_title(f"{gene}\n", fontsize=12, fontweight="bold", color=_INK)
     note = (
-        f"strongest link: {highest:.2g} mean attention"
+        f"strongest link: score {highest:.2g}"
         if len(near)
         else f"no link within {window // 1000:,} kb"
     )

@@ -14,7 +14,7 @@ from .type_links import TypeLinks
 
 
 class MapTally:
-    """Count links, and add up each gene's attention near its TSS in each cell type.
+    """Count links, and add up each gene's attention (or effects, where known) near its TSS in each cell type.
 
     Parameters
     ----------
@@ -42,7 +42,8 @@ class MapTally:
         self._genes[piece.gene] = True
         self._peaks[piece.peak] = True
         _, distance, placed = signed_distance(self._graphs, piece.gene, piece.peak)
-        score = np.where(placed & (np.abs(distance) <= self.window), piece.score, 0.0)
+        strength = piece.score if piece.effect is None else np.maximum(piece.effect, 0.0)
+        score = np.where(placed & (np.abs(distance) <= self.window), strength, 0.0)
         self._near.append(np.bincount(piece.gene, score, minlength=len(self._genes)).astype(np.float64))
 
     def summary(self) -> dict[str, Any]:

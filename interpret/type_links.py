@@ -39,7 +39,8 @@ class TypeLinks:
         (links,) int64 ids.
     score
         (links,) sum of attention over the type's cells / number of cells of the type; where attention does
-        not depend on the cell, attention · openness of the peak in the type / in the type it is most open in.
+        not depend on the cell, attention beyond an even share of the gene's · openness of the peak in the type
+        / in the type it is most open in.
     n_cells
         (links,) int64, cells that have the link: its gene is expressed and its peak is open.
     effect
