@@ -92,11 +92,7 @@ def plot_map(
     ax.axvline(tss, color=_INK, lw=0.8, ls=(0, (4, 3)), zorder=1)
     _dress_lanes(ax, cell_types, colours, tss, window)
     ax.set_title(f"{gene}\n", fontsize=12, fontweight="bold", color=_INK)
-    note = (
-        f"strongest link: score {highest:.2g}"
-        if len(near)
-        else f"no link within {window // 1000:,} kb"
-    )
+    note = f"strongest link: score {highest:.2g}" if len(near) else f"no link within {window // 1000:,} kb"
     ax.annotate(
         note, (0.5, 1.0), (0, 5), "axes fraction", "offset points", ha="center", fontsize=8, color=_INK
     )
