@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,22 +90,16 @@ def cca_scores(
         Share of each variance that is added to it.
     """
     train = np.flatnonzero((graphs.cells["split"] == SPLITS[0]).to_numpy())
-    sides, white = [], []
-    for rows, kind in ((graphs.rna_rows, "log"), (graphs.atac_rows, "tf-idf")):
-        reduction = reduce(rows, train, kind, seed=seed)  # type: ignore[arg-type]
-        fitted, wanted = reduction.of(train), reduction.of(cells)
-        centre, scale = fitted.mean(0), np.maximum(fitted.std(0), 1e-12)
-        fitted, wanted = (fitted - centre) / scale, (wanted - centre) / scale
-        root = np.linalg.cholesky(fitted.T @ fitted / len(train) + ridge * np.eye(fitted.shape[1]))
-        white.append(np.linalg.solve(root, fitted.T).T)
-        sides.append(np.linalg.solve(root, wanted.T).T)
-    left, strength, right = np.linalg.svd(white[0].T @ white[1] / len(train), full_matrices=False)
-    variates = [
-        side @ turn[:, :width] * np.sqrt(strength[:width])
-        for side, turn in zip(sides, (left, right.T), strict=True)
-    ]
-    scores: Floats = _unit(variates[0]) @ _unit(variates[1]).T
-    return scores
+    fitted, wanted = [], []
+    kinds: tuple[Literal["log", "tf-idf"], ...] = ("log", "tf-idf")
+    for rows, kind in zip((graphs.rna_rows, graphs.atac_rows), kinds, strict=True):
+        reduction = reduce(rows, train, kind, seed=seed)
+        own = reduction.of(train)
+        centre, scale = own.mean(0), np.maximum(own.std(0), 1e-12)
+        fitted.append((own - centre) / scale)
+        wanted.append((reduction.of(cells) - centre) / scale)
+    maps = canonical_maps(fitted[0], fitted[1], width=width, ridge=ridge, power=0.5)
+    return _cosines(wanted, maps)
 
 
 def start_scores(
@@ -134,7 +129,12 @@ def start_scores(
         fitted.append(encoder.features_of(rows, train).double().numpy())
         wanted.append(encoder.features_of(rows, cells).double().numpy())
     maps = canonical_maps(fitted[0], fitted[1], width=width)
-    rna, atac = (_unit(side @ linear) for side, linear in zip(wanted, maps, strict=True))
+    return _cosines(wanted, maps)
+
+
+def _cosines(sides: list[Floats], maps: tuple[Floats, Floats]) -> Floats:
+    """Cosine of every cell's first view with every cell's second, each through its map."""
+    rna, atac = (_unit(side @ linear) for side, linear in zip(sides, maps, strict=True))
     scores: Floats = rna @ atac.T
     return scores
 

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-def canonical_maps(left: Floats, right: Floats, *, width: int, ridge: float = 0.01) -> tuple[Floats, Floats]:
+def canonical_maps(
+    left: Floats, right: Floats, *, width: int, ridge: float = 0.01, power: float = 1.0
+) -> tuple[Floats, Floats]:
     """Return linear maps that make two views of the same cells alike.
 
     Parameters
@@ -21,10 +23,12 @@ def canonical_maps(left: Floats, right: Floats, *, width: int, ridge: float = 0.
         Added to each feature's variance, which is taken to be about one; keeps rare directions from counting
         as much.
 
+    power
+        Of its correlation, by which each direction is weighed.
+
     Returns
     -------
-    Maps (a, w) and (b, w), w = min(a, b, width), by descending correlation; each direction weighs as much
-    as it correlates.
+    Maps (a, w) and (b, w), w = min(a, b, width), by descending correlation.
     """
     roots = []
     white = []
@@ -34,7 +38,7 @@ def canonical_maps(left: Floats, right: Floats, *, width: int, ridge: float = 0.
         white.append(np.linalg.solve(roots[-1], side.T).T)
     turn, strength, other = np.linalg.svd(white[0].T @ white[1] / len(left), full_matrices=False)
     first, second = (
-        np.linalg.solve(root.T, own[:, :width]) * strength[:width]
+        np.linalg.solve(root.T, own[:, :width]) * strength[:width] ** power
         for root, own in zip(roots, (turn, other.T), strict=True)
     )
     return first, second
