@@ -1,0 +1,1 @@
+"""What all cell-type annotators share: the model face, calibration, metrics, baselines."""

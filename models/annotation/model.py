@@ -1,0 +1,140 @@
+"""The face that every annotator shows to training, evaluation, prediction and checkpoints."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn, optim
+from torch_geometric.data import Batch
+
+from ...graphs.dataset import MultiomeGraphs
+from ...graphs.errors import InputError
+from .calibration import Calibration
+
+Int64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an annotator makes of cells.
+
+    Attributes
+    ----------
+    logits
+        (cells, types), before calibration.
+    embedding
+        (cells, width).
+    """
+
+    logits: Tensor
+    embedding: Tensor
+
+
+class AnnotatorModel(nn.Module, ABC):
+    """A model that reads the profiles of cells and tells their types.
+
+    A cell's reading does not depend on the others of its batch.
+
+    Attributes
+    ----------
+    kind, mode
+        Names in `registry`.
+    config
+        Dataclass of settings.
+    cell_types
+        The vocabulary: types that training cells have, in the order of logits.
+    modalities
+        What the model reads.
+    calibration
+        Fitted after training.
+    """
+
+    kind: ClassVar[str]
+    mode: ClassVar[str] = "default"
+    config: Any
+    cell_types: tuple[str, ...] = ()
+    modalities: tuple[str, ...]
+    calibration: Calibration
+
+    @classmethod
+    @abstractmethod
+    def from_graphs(cls, graphs: MultiomeGraphs, config: Any, *, seed: int = 0) -> Self:
+        """Make a model for training cells: ``graphs`` are the labelled ones, in the cells view."""
+
+    @classmethod
+    @abstractmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], config: Any, n_chrom: int) -> Self:
+        """Make a model of the shapes that saved weights have."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Reading:
+        """Read cells."""
+
+    def loss(self, batch: Batch, codes: Tensor) -> dict[str, Tensor]:
+        """Return the training ``loss`` of cells whose types are ``codes`` (cells,), and its parts."""
+        return {"loss": nn.functional.cross_entropy(self(batch).logits, codes)}
+
+    def score(self, figures: Mapping[str, float]) -> float:
+        """Return the score by which the best epoch is chosen, from figures of all validation cells."""
+        return -figures["loss"]
+
+    def optimisers(self, lr: float, weight_decay: float) -> list[optim.Optimizer]:
+        """Return the optimisers of all parameters; none where the model is fitted as it is made."""
+        return [optim.Adam(self.parameters(), lr=lr, weight_decay=weight_decay)]
+
+    def lr_factor(self, epoch: float) -> float:
+        """Return the share of the learning rate that a step takes; ``epoch`` counts parts of epochs."""
+        return 1.0
+
+    def refresh(self) -> None:
+        """Bring up to date what training keeps for later, before the model is measured or saved."""
+
+
+def vocabulary(graphs: MultiomeGraphs) -> tuple[tuple[str, ...], Int64]:
+    """Return the types that cells have, and each cell's place among them.
+
+    Parameters
+    ----------
+    graphs
+        Labelled cells.
+
+    Returns
+    -------
+    Types in the dataset's order, and (graphs,) codes.
+
+    Raises
+    ------
+    InputError
+        Fewer than two types.
+    """
+    cells, _ = graphs.pairs_of(range(len(graphs)))
+    found, codes = np.unique(graphs.cell_type_codes[cells], return_inverse=True)
+    if len(found) < 2:
+        told = ", ".join(graphs.cell_types[code] for code in found) or "none"
+        raise InputError(
+            f"{graphs.root} has training cells of {len(found)} types ({told}). Build it with --labels COL, a column"
+            " that tells two or more types apart."
+        )
+    return tuple(graphs.cell_types[code] for code in found), codes.astype(np.int64)
+
+
+def labelled(graphs: MultiomeGraphs) -> MultiomeGraphs:
+    """Keep the cells whose type is known."""
+    cells, _ = graphs.pairs_of(range(len(graphs)))
+    kept: MultiomeGraphs = graphs.index_select(np.flatnonzero(graphs.cell_type_codes[cells] >= 0))
+    return kept
+
+
+def codes_of(cell_types: tuple[str, ...], graphs: MultiomeGraphs) -> Tensor:
+    """Return the place in a vocabulary of each type of a dataset, by name; −1 where it has none.
+
+    The last entry is that of unlabelled cells, whose code is −1.
+    """
+    place = {name: i for i, name in enumerate(cell_types)}
+    return torch.tensor([*(place.get(name, -1) for name in graphs.cell_types), -1])
