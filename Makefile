@@ -9,7 +9,7 @@ DEMO_ARGS ?= --out runs/demo
 PY = $(VENV)/bin/python
 STAMP = $(VENV)/.installed
 NEW_ENOUGH = import sys; sys.exit(sys.version_info < (3, 11))
-TYPED = -p scweave.graphs -p scweave.generators -p scweave.models -p scweave.interpret -m scweave.cli -m scweave.train
+TYPED = -p scweave.graphs -p scweave.generators -p scweave.models -p scweave.interpret -p scweave.commands -m scweave.cli -m scweave.train
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint style types format wheel clean

@@ -49,8 +49,8 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Run the main job on a simulated experiment: simulate, build, train, evaluate, predict, map."""
+    from .commands.demo import demo_run
     from .interpret.terminal import show_demo
-    from .train import demo_run
 
     summary = demo_run(
         out, cells=cells, genes=genes, peaks=peaks, epochs=epochs, seed=seed, progress=not quiet
@@ -235,15 +235,22 @@ def build(
 @app.command(epilog=_example("scweave train runs/dataset --model crossrec --out runs/crossrec"))
 def train(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Made by `scweave build`.")],
-    model: Annotated[str, typer.Option(metavar="crossrec", help="Which model.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="crossrec, hitanno; majority, centroid, knn, logreg, svm, mlp, cnn."
+        ),
+    ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder to create.")],
     mode: Annotated[
         str, typer.Option(metavar="published|default", help="The function as published, or corrected.")
     ] = "default",
-    epochs: Annotated[int, typer.Option(help="Epochs at most.")] = 100,
-    batch_size: Annotated[int | None, typer.Option(help="Pairs a step; 512, published 32.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate; 0.002, published 0.0005.")] = None,
-    patience: Annotated[int, typer.Option(help="Epochs without improvement before stopping.")] = 10,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs at most; by default as usual for the model.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pairs or cells a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Epochs without improvement before stopping.")] = None,
     devices: Annotated[int, typer.Option(help="Devices to train on.")] = 1,
     precision: Annotated[str, typer.Option(help="As Lightning names it.")] = "32-true",
     settings: Annotated[
@@ -257,9 +264,13 @@ def train(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a model; `python train.py` is the same command."""
+    """Train a model; `python train.py` is the same command.
+
+    Epochs, batch size, learning rate and patience are by default what the model is usually trained with.
+    """
+    from .commands.jobs import Job
     from .interpret.terminal import show_metrics
-    from .train import Job, run
+    from .train import run
 
     job = Job(
         dataset,
@@ -295,8 +306,8 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Measure a trained model on held-out cells, beside its baselines."""
+    from .commands.evaluate import evaluate_run
     from .interpret.terminal import show_metrics
-    from .train import evaluate_run
 
     metrics = evaluate_run(
         run,
@@ -327,8 +338,8 @@ def predict(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Embed cells and predict their expression; they need no labels, and ATAC or RNA may be missing."""
-    from .train import predict_run
+    """Predict cells that need no labels: their types (annotators), or embedding and expression (crossrec)."""
+    from .commands.predict import predict_run
 
     summary = predict_run(
         run, query, out, layer=layer, min_placed=min_placed, batch_size=batch_size, progress=not quiet
@@ -353,7 +364,7 @@ def make_map(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Stream attention out as a regulatory map: which peak goes with which gene, in which cell type."""
+    """Stream attention out as tables: which peak goes with which gene (crossrec) or tells which type (hitanno)."""
     from .interpret.maps import write_maps
     from .interpret.terminal import show_map
 
@@ -377,9 +388,11 @@ def study(
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Trainings a setting.")] = 3,
     mode: Annotated[str, typer.Option(metavar="published|default", help="As in `train`.")] = "default",
-    epochs: Annotated[int, typer.Option(help="Epochs at most.")] = 100,
-    batch_size: Annotated[int | None, typer.Option(help="Pairs a step; 512, published 32.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate; 0.002, published 0.0005.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs at most; by default as usual for the model.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pairs or cells a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Model settings.")
     ] = None,
@@ -389,10 +402,11 @@ def study(
     quiet: Quiet = False,
 ) -> None:
     """Measure a model on less training data, or on a cell type it has never seen, beside its baselines."""
+    from .commands.jobs import Job
+    from .commands.study import study_run
     from .generators.options import parse_names
     from .interpret.terminal import show_study
     from .models.study_plan import parse_shares
-    from .train import Job, study_run
 
     job = Job(dataset, out, model, mode, epochs, batch_size, lr, settings=tuple(settings or ()), seed=seed)
     content = study_run(

@@ -189,15 +189,15 @@ def compare(dataset: Path, quick: bool) -> dict[str, dict[str, float]]:
 
 def epoch(dataset: Path, run: Path) -> dict[str, float]:
     """Train for one epoch as `scweave train` does; minutes of each part."""
-    from scweave.models.recommender import KINDS
+    from scweave.models.registry import kind_of
     from scweave.models.training import TrainOptions, fit
 
-    kind = KINDS["default"]
+    kind = kind_of("crossrec")
     options = TrainOptions(1, kind.batch_size, kind.lr, kind.weight_decay)
     run.mkdir()
     graphs = MultiomeGraphs(dataset, view="pairs", split="train")
     with PeakMemory() as memory:
-        fit_s = seconds(lambda: fit(dataset, run, CisConfig(), options, progress=False))
+        fit_s = seconds(lambda: fit(kind, dataset, run, CisConfig(), options, progress=False))
     start_s = seconds(lambda: CisCrossRec.from_graphs(graphs, CisConfig()))
     cells = int((graphs.cells["split"] == "train").sum())
     return {

@@ -47,7 +47,7 @@ from scweave.interpret.evidence import model_free, quality, share_of_top
 from scweave.interpret.truth import locate, read_truth
 from scweave.interpret.type_links import type_links
 from scweave.models.checkpoint import load_model, open_for
-from scweave.models.recommender import kind_of
+from scweave.models.registry import kind_of
 from scweave.models.settings import parse_settings
 from scweave.models.training import TrainOptions, fit
 
@@ -118,7 +118,7 @@ def map_scores(
 ) -> NDArray[np.float64]:
     """Train as `scweave train` does, and give each candidate its largest score over cell types."""
     mode, settings = MODELS[method]
-    kind = kind_of(mode)
+    kind = kind_of("crossrec", mode)
     options = TrainOptions(
         epochs=plan.epochs[mode],
         batch_size=kind.batch_size,
@@ -127,7 +127,7 @@ def map_scores(
         seed=seed,
     )
     with tempfile.TemporaryDirectory() as run:
-        fit(dataset, Path(run), parse_settings(settings, mode), options, progress=False)
+        fit(kind, dataset, Path(run), parse_settings(settings, kind.config), options, progress=False)
         loaded = load_model(Path(run))
         graphs, scores = open_for(loaded, dataset), MapScores(candidates)
         for piece in type_links(loaded.model, graphs, progress=False):

@@ -13,12 +13,14 @@ from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.schema import Split
 from ..graphs.whole import new_folder, versions, write_json
+from ..models.annotation.model import AnnotatorModel
 from ..models.checkpoint import LoadedModel, load_model, open_for
 from .attention import LinkingModel
 from .candidates import MapScores, candidate_pairs
 from .evidence import Comparison, compare
 from .figures import draw_map, draw_recovery
 from .link_table import CellLinkShards, LinkWriter, link_frame
+from .peak_maps import write_peak_map
 from .tally import MapTally
 from .truth import TRUTH_KINDS, locate, read_truth
 from .type_links import NO_LABEL, type_links
@@ -80,7 +82,7 @@ def write_maps(
 ) -> dict[str, Any]:
     """Map a dataset with a trained model into a new folder.
 
-    Writes ``links.parquet`` (a row a link and cell type), ``map.png`` and ``config.json``; with
+    An annotator's map is that of `peak_maps.write_peak_map`. A recommender's has ``links.parquet`` (a row a link and cell type), ``map.png`` and ``config.json``; with
     ``per="cell"`` also ``cells/part-*.parquet`` (a row a link and cell); with a truth also
     ``recovery.json`` and ``recovery.png``. A map describes data rather than judging a model, so by
     default it is of all cells, those of the training split included.
@@ -121,11 +123,7 @@ def write_maps(
     with new_folder(Path(out)) as folder:
         loaded = load_model(Path(run))
         graphs = open_for(loaded, dataset, split=cast(Split | None, split))
-        known = None if truth is None else read_truth(truth, truth_kind)
-        _check_links(loaded)
-        summary = write_map(
-            loaded.model, graphs, folder, per=per, truth=known, batch_size=batch_size, progress=progress
-        )
+        summary = _write(loaded, graphs, folder, per, truth, truth_kind, batch_size, progress)
         arguments = {"run": str(run), "dataset": str(dataset), "per": per, "split": split}
         if truth is not None:
             arguments |= {"truth": str(truth), "truth_kind": truth_kind or TRUTH_KINDS[0]}
@@ -138,6 +136,28 @@ def write_maps(
         }
         write_json(folder / "config.json", config)
     return summary
+
+
+def _write(
+    loaded: LoadedModel,
+    graphs: MultiomeGraphs,
+    folder: Path,
+    per: str,
+    truth: Path | None,
+    truth_kind: str | None,
+    batch_size: int,
+    progress: bool,
+) -> dict[str, Any]:
+    """Write the links of a recommender, or the peaks that an annotator attends to."""
+    if isinstance(loaded.model, AnnotatorModel):
+        if truth is not None:
+            raise InputError(f"--truth: {loaded.model.kind} tells no links to compare with. Leave it out.")
+        return write_peak_map(loaded.model, graphs, folder, per=per, batch_size=batch_size, progress=progress)
+    known = None if truth is None else read_truth(truth, truth_kind)
+    _check_links(loaded)
+    return write_map(
+        loaded.model, graphs, folder, per=per, truth=known, batch_size=batch_size, progress=progress
+    )
 
 
 def _check_links(loaded: LoadedModel) -> None:

@@ -8,6 +8,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+_SHORT = {
+    "precision": "prec",
+    "recall_": "rec_",
+    "accuracy": "acc",
+    "balanced": "bal",
+    "jaccard": "jacc",
+    "weighted": "w",
+    "confidence": "conf",
+    "novelty": "novel",
+}
+
 
 def sizes_line(sizes: dict[str, int]) -> str:
     """Return sizes as one line: 2,000 cells, 500 genes."""
@@ -18,7 +29,7 @@ def show_metrics(metrics: dict[str, Any], where: Path) -> None:
     """Print a table a task, the model above its baselines."""
     for task in metrics["baselines"]:
         rows = {metrics["model"]: metrics[task], **metrics["baselines"][task]}
-        columns = [name for name, value in metrics[task].items() if not isinstance(value, str)]
+        columns = [name for name, value in metrics[task].items() if not isinstance(value, str | dict)]
         show_table(f"{task}, {metrics['split']} cells", columns, rows)
     print(f"written: {where}")
 
@@ -28,12 +39,16 @@ def show_table(title: str, columns: list[str], rows: dict[str, dict[str, Any]]) 
     table = Table(title=title, title_justify="left", box=None, header_style="bold", padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for column in columns:
-        table.add_column(
-            column.replace("precision", "prec").replace("recall_", "rec_"), justify="right", no_wrap=True
-        )
+        table.add_column(_short(column), justify="right", no_wrap=True)
     for name, values in rows.items():
         table.add_row(name, *(_number(values.get(column)) for column in columns))
     Console().print(table)
+
+
+def _short(column: str) -> str:
+    for long, short in _SHORT.items():
+        column = column.replace(long, short)
+    return column
 
 
 def _number(value: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -17,15 +18,19 @@ from torch import Tensor
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.features import write_features
-from ..graphs.schema import MODALITIES, SPLITS, Split
+from ..graphs.schema import ATAC, RNA, SPLITS, Split
 from ..graphs.store import Store
 from ..graphs.whole import new_file, write_json
 from .devices import best_device
-from .recommender import KINDS, AnyRecommender
+from .registry import KINDS, kind_of
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 WEIGHTS, DESCRIPTION, SEEN = "model.safetensors", "model.json", "seen_cells.safetensors"
 FEATURES = "features"  # a dataset without cells
+_TELLING = 5  # genes or peaks; cells with fewer may be alike by chance
+
+Int64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -43,21 +48,32 @@ class LoadedModel:
         Tables of the features, in the order of their ids.
     """
 
-    model: AnyRecommender
+    model: Any
     manifest: dict[str, Any]
     genes: pd.DataFrame
     peaks: pd.DataFrame
 
 
-def save_model(folder: Path, model: AnyRecommender, graphs: MultiomeGraphs) -> None:
-    """Write weights, description and features of a model into ``folder``, each whole or not at all."""
+def save_model(folder: Path, model: Any, graphs: MultiomeGraphs) -> None:
+    """Write weights, description and features of a model into ``folder``, each whole or not at all.
+
+    Parameters
+    ----------
+    folder
+        Folder that exists.
+    model
+        A model of `registry.KINDS`.
+    graphs
+        What it was trained on.
+    """
     if not (folder / FEATURES).exists():
         write_features(graphs.store, folder / FEATURES)
     save_tensors(folder / WEIGHTS, {name: value.detach() for name, value in model.state_dict().items()})
     manifest = {
         "schema_version": SCHEMA_VERSION,
-        "kind": "crossrec",
+        "kind": model.kind,
         "mode": model.mode,
+        "cell_types": list(getattr(model, "cell_types", ())),
         "config": asdict(model.config),
         "chromosomes": graphs.store.manifest["chromosomes"],
         "genome": graphs.store.manifest["genome"],
@@ -78,12 +94,13 @@ def load_model(run: Path) -> LoadedModel:
     run = Path(run)
     manifest = _read_manifest(run)
     try:
-        kind = KINDS[manifest["mode"]]
+        kind = kind_of(manifest["kind"], manifest["mode"])
         tensors = load_file(run / WEIGHTS)
         config: Any = kind.config(**manifest["config"])
         model = kind.model.from_tensors(tensors, config, len(manifest["chromosomes"]))
         model = model.to(next(value.dtype for value in tensors.values() if value.is_floating_point()))
         model.load_state_dict(tensors)
+        model.cell_types = tuple(manifest["cell_types"])
         features = Store(run / FEATURES)
         genes, peaks = features.table("genes"), features.table("peaks")
     except (InputError, OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
@@ -100,7 +117,7 @@ def open_for(loaded: LoadedModel, root: Path, *, split: Split | None = None) -> 
         No dataset there, or one with other genes or peaks.
     """
     graphs = MultiomeGraphs(root, split=split)
-    graphs.require(MODALITIES, loaded.manifest["kind"])
+    graphs.require(loaded.model.modalities, loaded.manifest["kind"])
     check_features(loaded, graphs)
     if graphs.fingerprint == loaded.manifest["dataset"]:
         return MultiomeGraphs(root, split=split, fold=loaded.manifest["fold"])
@@ -108,9 +125,17 @@ def open_for(loaded: LoadedModel, root: Path, *, split: Split | None = None) -> 
 
 
 def save_seen(folder: Path, graphs: MultiomeGraphs) -> None:
-    """Write which cells a model sees while it is trained, by what was counted in them."""
-    cells = np.flatnonzero(graphs.cells["split"].isin(SPLITS[:2]).to_numpy())
-    save_tensors(folder / SEEN, {"keys": torch.from_numpy(graphs.rna_rows.keys(cells))})
+    """Write which cells a model sees while it is trained, by what was counted in them in each modality."""
+    seen = graphs.cells["split"].isin(SPLITS[:2]).to_numpy()
+    keys = {name: _keys(graphs, name, seen)[0] for name in graphs.modalities}
+    save_tensors(folder / SEEN, {name: torch.from_numpy(found) for name, found in keys.items()})
+
+
+def _keys(graphs: MultiomeGraphs, modality: str, which: Bools) -> tuple[Int64, Int64]:
+    """Return what tells cells of a mask apart in a modality, and the cells; those with few counts are left out."""
+    rows = graphs.rna_rows if modality == RNA else graphs.atac_rows
+    cells = np.flatnonzero(which & (np.diff(rows.indptr) >= _TELLING))
+    return rows.keys(cells), cells
 
 
 def check_unseen(run: Path, loaded: LoadedModel, graphs: MultiomeGraphs, split: Split) -> None:
@@ -125,17 +150,18 @@ def check_unseen(run: Path, loaded: LoadedModel, graphs: MultiomeGraphs, split: 
     """
     if graphs.fingerprint == loaded.manifest["dataset"]:
         return
-    cells = np.flatnonzero(
-        (graphs.cells["split"] == split).to_numpy() & (graphs.cells["n_genes"] > 0).to_numpy()
-    )
+    of_split = (graphs.cells["split"] == split).to_numpy()
+    seen = np.zeros(len(of_split), bool)
     try:
-        keys = load_file(run / SEEN)["keys"].numpy()
-    except (OSError, KeyError, SafetensorError) as error:
+        for name, keys in load_file(run / SEEN).items():
+            if name in graphs.modalities:
+                found, cells = _keys(graphs, name, of_split)
+                seen[cells[np.isin(found, keys.numpy())]] = True
+    except (OSError, SafetensorError) as error:
         raise InputError(f"{run / SEEN} is missing or damaged. Train the model anew.") from error
-    seen = np.isin(graphs.rna_rows.keys(cells), keys)
     if seen.any():
         raise InputError(
-            f"{seen.sum():,} of {len(cells):,} {split} cells of {graphs.root} were seen when the model in {run} was"
+            f"{seen.sum():,} of {of_split.sum():,} {split} cells of {graphs.root} were seen when the model in {run} was"
             " trained. Evaluate it on the dataset it was trained on, or on other cells."
         )
 
@@ -148,11 +174,11 @@ def check_features(loaded: LoadedModel, graphs: MultiomeGraphs) -> None:
     InputError
         Says which features differ and how many are shared.
     """
-    for kind, column, ours, theirs in (
-        ("genes", "gene", loaded.genes, graphs.genes.frame),
-        ("peaks", "peak", loaded.peaks, graphs.peaks.frame),
+    for modality, kind, column, ours, theirs in (
+        (RNA, "genes", "gene", loaded.genes, graphs.genes.frame),
+        (ATAC, "peaks", "peak", loaded.peaks, graphs.peaks.frame),
     ):
-        if not ours[column].equals(theirs[column]):
+        if modality in loaded.model.modalities and not ours[column].equals(theirs[column]):
             shared = theirs[column].isin(ours[column]).sum()
             raise InputError(
                 f"the dataset's {kind} are not those of the model: {shared:,} of {len(theirs):,} are among its "
@@ -178,7 +204,7 @@ def _read_manifest(run: Path) -> dict[str, Any]:
     if version != SCHEMA_VERSION:
         advice = "Update scweave" if version > SCHEMA_VERSION else "Train the model anew"
         raise InputError(f"{run} has model schema {version}; this scweave reads {SCHEMA_VERSION}. {advice}.")
-    if kind != "crossrec":
+    if kind not in KINDS:
         raise InputError(f"{run} holds a {kind} model, which this scweave does not know. Update scweave.")
     return manifest
 

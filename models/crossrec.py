@@ -14,7 +14,7 @@ from torch_geometric.data import Batch
 
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
-from ..graphs.schema import ACCESSIBILITY, CELL, EXPRESSION, GENE, ID, MATCH, PEAK
+from ..graphs.schema import ACCESSIBILITY, CELL, EXPRESSION, GENE, ID, MATCH, MODALITIES, PEAK
 from .layers.link_counts import link_counts
 from .layers.links import Links
 from .layers.node_features import NodeFeatures, Nodes
@@ -113,7 +113,9 @@ class CrossRec(nn.Module):
     O((distinct ids) · d + Σ over (graph, chromosome) of n · m · d) for matching.
     """
 
+    kind: ClassVar[str] = "crossrec"
     mode: ClassVar[str] = "published"
+    modalities = MODALITIES
 
     def __init__(
         self, gene_features: NodeFeatures, peak_features: NodeFeatures, config: CrossRecConfig

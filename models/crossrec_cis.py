@@ -15,7 +15,7 @@ from torch_geometric.data import Batch
 
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
-from ..graphs.schema import ATAC, CELL, GENE, ID, MATCH, RNA, SPLITS
+from ..graphs.schema import ATAC, CELL, GENE, ID, MATCH, MODALITIES, RNA, SPLITS
 from .layers.canonical import canonical_maps
 from .layers.cis_attention import CisAttention
 from .layers.count_likelihood import LIKELIHOODS, CountLikelihood, Likelihood
@@ -144,7 +144,9 @@ class CisCrossRec(nn.Module):
     the whole cell also tells.
     """
 
+    kind: ClassVar[str] = "crossrec"
     mode: ClassVar[str] = "default"
+    modalities = MODALITIES
 
     def __init__(self, edges: PriorEdges, sequence: Tensor | None, config: CisConfig) -> None:
         super().__init__()

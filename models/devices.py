@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 from torch import nn
 
@@ -12,5 +14,5 @@ def best_device() -> torch.device:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Return the device of a model's weights."""
-    return next(model.parameters()).device
+    """Return the device of a model's weights, or of what it holds beside them where it has none."""
+    return next(chain(model.parameters(), model.buffers())).device

@@ -1,4 +1,4 @@
-"""Predictions of a recommender for any cells: embeddings, matches and expression, streamed into an AnnData file."""
+"""Predictions of any model for any cells, streamed into an AnnData file."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import anndata as ad
 import h5py
@@ -18,129 +17,28 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch
 from tqdm.auto import tqdm
 
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
-from ..graphs.schema import ATAC, MODALITIES, RNA
 from ..graphs.whole import new_file
 from .checkpoint import LoadedModel
-from .crossrec import CrossRec
-from .crossrec_cis import CisCrossRec
 from .devices import device_of
-from .layers.profiles import Profiles
-from .recommender import AnyRecommender
+from .predictors import (
+    CONFIDENCE,
+    EXPRESSION,
+    LABEL,
+    MATCH_CHANCE,
+    NOVELTY,
+    Predictor,
+    predictor_of,
+)
 
-EXPRESSION: Final = "X"
-EMBEDDING, RNA_EMBEDDING, ATAC_EMBEDDING = "X_scweave", "X_scweave_rna", "X_scweave_atac"
-MATCH_CHANCE: Final = "scweave_match"
 _BATCH: Final = {"default": 128, "published": 32}  # cells; the published keys are wide
 _NUMBER: Final = np.dtype("<f4")  # of the file
+_OF_CELLS: Final = (MATCH_CHANCE, CONFIDENCE, NOVELTY)  # columns of numbers
+Place = tuple[int, np.dtype[Any]]  # byte of the file, and type
 _OBS, _VAR = ("cell_type", "donor", "batch"), ("gene_id", "chrom", "tss", "strand")
-_MATCH_WORDS = "chance that RNA and ATAC profile are of one cell, beside negatives like those of training"
-
-
-class Predictor(Protocol):
-    """A trained recommender in front of cells that have certain modalities."""
-
-    def outputs(self) -> dict[str, str]:
-        """Name what can be predicted for such cells, and say in words what it is."""
-
-    def predict(self, batch: Batch) -> dict[str, Tensor]:
-        """Predict all `outputs` for a batch of cells, (cells, …) each."""
-
-
-@dataclass(frozen=True)
-class CisPredictor:
-    """The corrected mode: each modality is encoded alone, and expression follows from ATAC."""
-
-    model: CisCrossRec
-    modalities: tuple[str, ...]
-
-    def outputs(self) -> dict[str, str]:
-        """Name what follows from the modalities there are; what was switched off in training is left out."""
-        both = set(MODALITIES) <= set(self.modalities)
-        names = " and ".join(name.upper() for name in self.modalities)
-        words = {EMBEDDING: f"mean of the unit encodings of {names}, of unit length"}
-        if RNA in self.modalities:
-            words[RNA_EMBEDDING] = "unit encoding of the RNA profile"
-        if ATAC in self.modalities:
-            words[ATAC_EMBEDDING] = "unit encoding of the ATAC profile"
-            if self.model.config.alpha > 0:
-                words[EXPRESSION] = "expected ln(1 + count), predicted from the ATAC profile alone"
-        if both and self.model.config.classifier:
-            words[MATCH_CHANCE] = _MATCH_WORDS
-        return words
-
-    def predict(self, batch: Batch) -> dict[str, Tensor]:
-        """Predict all `outputs`."""
-        model, wanted = self.model, self.outputs()
-        rna = Profiles.genes(batch) if RNA in self.modalities else None
-        atac = Profiles.peaks(batch) if ATAC in self.modalities else None
-        found = {EMBEDDING: model.embed(rna, atac)}
-        if rna is not None:
-            found[RNA_EMBEDDING] = model.encode(model.rna, rna)
-        if atac is not None:
-            found[ATAC_EMBEDDING] = model.encode(model.atac, atac)
-        if atac is not None and EXPRESSION in wanted:
-            found[EXPRESSION] = model.translate(atac)[1]
-        if MATCH_CHANCE in wanted:
-            found[MATCH_CHANCE] = model.match(batch).sigmoid()
-        return found
-
-
-@dataclass(frozen=True)
-class PublishedPredictor:
-    """The published function: embedding and match need both modalities at once, expression needs ATAC."""
-
-    model: CrossRec
-    modalities: tuple[str, ...]
-
-    def outputs(self) -> dict[str, str]:
-        """Name what follows from the modalities there are; what was switched off in training is left out."""
-        words = {}
-        if set(MODALITIES) <= set(self.modalities):
-            words[EMBEDDING] = "pooled genes beside pooled peaks of the joint graph"
-            words[MATCH_CHANCE] = _MATCH_WORDS
-        if ATAC in self.modalities and self.model.config.alpha > 0:
-            above = self.model.config.on_above
-            words[EXPRESSION] = (
-                f"number of open peaks linked to the gene, which is on above {above}; no count"
-            )
-        return words
-
-    def predict(self, batch: Batch) -> dict[str, Tensor]:
-        """Predict all `outputs`."""
-        wanted, found = self.outputs(), {}
-        if EMBEDDING in wanted:
-            made = self.model(batch)
-            found[EMBEDDING] = made.integration
-            found[MATCH_CHANCE] = made.logits.softmax(1)[:, 1]
-        if EXPRESSION in wanted:
-            found[EXPRESSION] = self.model.translate(batch)
-        return found
-
-
-def predictor_of(model: AnyRecommender, modalities: tuple[str, ...]) -> Predictor:
-    """Choose the predictor of a model's mode.
-
-    Raises
-    ------
-    InputError
-        The model predicts nothing for cells with these modalities alone.
-    """
-    predictor: Predictor = (
-        CisPredictor(model, modalities)
-        if isinstance(model, CisCrossRec)
-        else PublishedPredictor(model, modalities)
-    )
-    if not predictor.outputs():
-        raise InputError(
-            f"this model ({model.mode} mode) predicts nothing from {' and '.join(modalities).upper()} alone."
-            " Pass both modalities of the query, or train with --mode default."
-        )
-    return predictor
 
 
 def write_predictions(
@@ -200,7 +98,7 @@ def write_predictions(
 
 @torch.no_grad()
 def _predictions(
-    predictor: Predictor, model: AnyRecommender, graphs: MultiomeGraphs, size: int
+    predictor: Predictor, model: Any, graphs: MultiomeGraphs, size: int
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Predict batches of cells in their order; tell where each begins."""
     device = device_of(model)
@@ -229,7 +127,7 @@ def _check_room(out: Path, size: int) -> None:
         )
 
 
-def _reserve(path: Path, frame: ad.AnnData, first: dict[str, Tensor]) -> dict[str, int]:
+def _reserve(path: Path, frame: ad.AnnData, first: dict[str, Tensor]) -> dict[str, Place]:
     """Write all but the large arrays, and make room for these as AnnData stores them.
 
     Parameters
@@ -243,34 +141,35 @@ def _reserve(path: Path, frame: ad.AnnData, first: dict[str, Tensor]) -> dict[st
 
     Returns
     -------
-    Byte of the file at which the rows of each prediction begin, one after the other.
+    Where the rows of each prediction begin, one after the other, and how they are stored.
     """
+    columns = {name: f"obs/{name}" for name in _OF_CELLS}
+    fixed = {EXPRESSION: EXPRESSION, LABEL: f"obs/{LABEL}/codes", **columns}
     found = {}
     with _told_shortly():
         frame.write_h5ad(path, convert_strings_to_categoricals=False)
         with h5py.File(path, "r+") as file:
             for name, values in first.items():
-                place = {EXPRESSION: EXPRESSION, MATCH_CHANCE: f"obs/{MATCH_CHANCE}"}.get(
-                    name, f"obsm/{name}"
-                )
+                place = fixed.get(name, f"obsm/{name}")
                 if place not in file:
                     shape = (frame.n_obs, *values.shape[1:])
                     array = file.create_dataset(place, shape, _NUMBER, fill_time="never")
                     array.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
                     array[-1:] = 0  # an array gets its place when it is first written to
-                found[name] = int(file[place].id.get_offset())
+                found[name] = (int(file[place].id.get_offset()), file[place].dtype)
     return found
 
 
-def _write_rows(path: Path, places: dict[str, int], begin: int, found: dict[str, Tensor]) -> None:
+def _write_rows(path: Path, places: dict[str, Place], begin: int, found: dict[str, Tensor]) -> None:
     """Write the predictions of a batch into their rows.
 
     Past HDF5, whose buffers crash the process when the disk fills up.
     """
     with path.open("r+b") as file:
         for name, values in found.items():
-            rows = np.ascontiguousarray(values.cpu().numpy(), _NUMBER)
-            file.seek(places[name] + begin * (rows.nbytes // len(rows)))
+            start, dtype = places[name]
+            rows = np.ascontiguousarray(values.cpu().numpy(), dtype)
+            file.seek(start + begin * (rows.nbytes // len(rows)))
             file.write(rows.data)
 
 
@@ -280,8 +179,11 @@ def _frame(loaded: LoadedModel, graphs: MultiomeGraphs, words: dict[str, str]) -
     obs = pd.DataFrame(index=pd.Index(cells["barcode"].astype(str), name="barcode"))
     for name in (name for name in _OBS if name in cells and cells[name].notna().any()):
         obs[name] = pd.Categorical(cells[name])
-    if MATCH_CHANCE in words:
-        obs[MATCH_CHANCE] = np.full(len(obs), np.nan, _NUMBER)  # filled with the other predictions
+    cell_types = list(manifest["cell_types"])
+    if LABEL in words:  # filled with the other predictions, like the numbers
+        obs[LABEL] = pd.Categorical.from_codes([0] * len(obs), pd.Index(cell_types))
+    for name in (name for name in _OF_CELLS if name in words):
+        obs[name] = np.full(len(obs), np.nan, _NUMBER)
     var = genes[[name for name in _VAR if name in genes]].set_axis(pd.Index(genes["gene"], name="gene"))
     var = var.assign(**{str(name): pd.Categorical(var[name]) for name in var.select_dtypes(object)})
     about = {
@@ -292,6 +194,9 @@ def _frame(loaded: LoadedModel, graphs: MultiomeGraphs, words: dict[str, str]) -
         "trained_on": manifest["dataset"],
         "genome": manifest["genome"] or "unknown",
         EXPRESSION: "nothing: expression is predicted from ATAC, by a model that was trained to",
+        **({"cell_types": cell_types} if cell_types else {}),
         **words,
     }
+    if LABEL in words:
+        return ad.AnnData(obs=obs, uns={"scweave": about})
     return ad.AnnData(obs=obs, var=var, uns={"scweave": about})

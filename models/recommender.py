@@ -1,28 +1,26 @@
-"""The face that both modes of CrossRec show to training, evaluation and checkpoints, and the list of them."""
+"""The face that both modes of CrossRec show to training, evaluation and checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from torch import Tensor, optim
 from torch_geometric.data import Batch
 
 from ..graphs.dataset import MultiomeGraphs
-from ..graphs.errors import InputError
-from .crossrec import CrossRec, CrossRecConfig
-from .crossrec_cis import CisConfig, CisCrossRec
+from .crossrec import CrossRec
+from .crossrec_cis import CisCrossRec
 
-Mode = Literal["default", "published"]
-Config = CrossRecConfig | CisConfig
 AnyRecommender = CrossRec | CisCrossRec
 
 
 class Recommender(Protocol):
     """A model that matches RNA to ATAC profiles and translates the second into the first."""
 
+    kind: ClassVar[str]
     mode: ClassVar[str]
+    modalities: tuple[str, ...]
     config: Any
 
     @classmethod
@@ -62,39 +60,3 @@ class Recommender(Protocol):
     def match(self, batch: Batch) -> Tensor:
         """Return the log odds that each graph's profiles are of one cell, (graphs,)."""
         ...
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A mode of CrossRec: its classes, and how it is usually trained."""
-
-    model: type[CrossRec] | type[CisCrossRec]
-    config: type[CrossRecConfig] | type[CisConfig]
-    batch_size: int
-    lr: float
-    weight_decay: float
-
-
-KINDS: Final[dict[str, Kind]] = {
-    "default": Kind(CisCrossRec, CisConfig, 512, 2e-3, 1e-2),
-    "published": Kind(CrossRec, CrossRecConfig, 32, 5e-4, 1e-5),
-}
-
-
-def kind_of(mode: str) -> Kind:
-    """Look a mode up.
-
-    Raises
-    ------
-    InputError
-        There is no such mode.
-    """
-    if mode not in KINDS:
-        raise InputError(f"--mode {mode}: choose {' or '.join(KINDS)}.")
-    return KINDS[mode]
-
-
-def make_model(graphs: MultiomeGraphs, config: Config, *, seed: int) -> AnyRecommender:
-    """Make the untrained model of a configuration."""
-    kind = next(kind for kind in KINDS.values() if isinstance(config, kind.config))
-    return kind.model.from_graphs(graphs, config, seed=seed)  # type: ignore[arg-type]

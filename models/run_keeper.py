@@ -20,7 +20,6 @@ from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.whole import write_json
 from .checkpoint import save_model, save_tensors
-from .recommender import AnyRecommender
 
 SCORE = "validation_score"
 
@@ -57,9 +56,7 @@ class RunKeeper(Callback):
         The saved state is damaged.
     """
 
-    def __init__(
-        self, run: Path, model: AnyRecommender, graphs: MultiomeGraphs, *, patience: int, resume: bool
-    ) -> None:
+    def __init__(self, run: Path, model: Any, graphs: MultiomeGraphs, *, patience: int, resume: bool) -> None:
         self.run, self.model, self.graphs, self.patience = run, model, graphs, patience
         self.folder = run / "state"
         state = self._read() if resume else {}
@@ -146,7 +143,7 @@ class OverallBar(Callback):
         """Show the scores of the epoch."""
         assert self.bar is not None
         metrics = trainer.callback_metrics
-        shown = {name: f"validation_{name}" for name in ("accuracy", "mae", "mrr")}
+        shown = {name: f"validation_{name}" for name in ("accuracy", "macro_f1", "mae", "mrr")}
         values = {name: f"{float(metrics[key]):.3f}" for name, key in shown.items() if key in metrics}
         epoch = self.done + int(trainer.current_epoch) + 1
         self.bar.set_postfix({"epoch": f"{epoch}/{self.epochs}", **values})

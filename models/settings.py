@@ -7,18 +7,16 @@ from dataclasses import fields
 from typing import Any
 
 from ..graphs.errors import InputError
-from .recommender import Config, kind_of
 
 
-def parse_settings(settings: Sequence[str], mode: str) -> Config:
-    """Turn ``key=value`` strings into a mode's configuration, each value by the type of its field.
+def parse_settings(settings: Sequence[str], config: type) -> Any:
+    """Turn ``key=value`` strings into a configuration of some class, each value by the type of its field.
 
     Raises
     ------
     InputError
         An unknown key, or a value of another type or outside its range; lists what there is.
     """
-    config = kind_of(mode).config
     usual = config()
     known = {f.name: getattr(usual, f.name) for f in fields(config)}
     chosen: dict[str, Any] = {}

@@ -25,7 +25,8 @@ from .recommender import AnyRecommender
 from .study_figures import draw_study
 from .study_plan import SMALLEST_BATCH, TEST, TRAIN, Bools, Study, Training, plan
 from .study_results import ALL_TYPES, MODEL, Tasks, summarise, table_of
-from .training import TrainOptions, fit
+from .train_options import TrainOptions
+from .training import fit
 
 _BATCH = 256  # pairs at a time in evaluation
 _RUNS = "runs"
@@ -106,7 +107,7 @@ def _train(study: Study, training: Training, out: Path, restrict: Restrict) -> d
         dataset, run = folder / "dataset", folder / "run"
         restrict(study.dataset, dataset, training.keep, seed=seed)
         run.mkdir()
-        fit(dataset, run, study.config, options, progress=False)
+        fit(study.kind, dataset, run, study.config, options, progress=False)
         model = load_model(run).model
         if not training.judged:
             figures = {ALL_TYPES: _tasks(evaluate(model, MultiomeGraphs(dataset), seed=seed, progress=False))}

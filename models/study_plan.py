@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.schema import SPLITS
-from .recommender import Config
+from .registry import Kind
 from .study_results import ALL_TYPES
-from .training import TrainOptions
+from .train_options import TrainOptions
 
 Bools = NDArray[np.bool_]
 Int64 = NDArray[np.int64]
@@ -41,7 +41,7 @@ class Study:
         ``fractions`` or ``leave-type-out``.
     dataset
         Dataset with pairs.
-    config, options
+    kind, config, options
         Model and training choices; repeat r trains with ``options.seed + r``.
     repeats
         Trainings a setting, each with its own seed and subset.
@@ -53,7 +53,8 @@ class Study:
 
     name: str
     dataset: Path
-    config: Config
+    kind: Kind
+    config: Any
     options: TrainOptions
     repeats: int = 3
     shares: tuple[float, ...] = SHARES

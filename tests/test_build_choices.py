@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 
 from handmade_experiment import N_CELLS, build_one, gene_line, run_build, stored
+from scweave.commands.jobs import Job
 from scweave.generators.build import BuildOptions, build
 from scweave.graphs.bases import decode
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
 from scweave.graphs.loader import GraphLoader
 from scweave.graphs.store import Store, verify
-from scweave.train import Job, run
+from scweave.train import run
 from tenx_files import random_counts, write_mtx
 
 

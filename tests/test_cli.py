@@ -185,9 +185,9 @@ def test_generators_run_as_a_module(simulated, tmp_path):
         (["simulate", "OUT.txt"], ".h5mu"),
         (
             ["train", "DATASET", "--model", "crossrec", "--mode", "old", "--out", "OUT"],
-            "choose default or published",
+            "crossrec has default and published",
         ),
-        (["train", "DATASET", "--model", "hitanno", "--out", "OUT"], "--model hitanno"),
+        (["train", "DATASET", "--model", "hitano", "--out", "OUT"], "--model hitano"),
         (
             ["train", "OUT", "--model", "crossrec", "--mode", "published", "--out", "OUT"],
             "not a scweave dataset",

@@ -9,13 +9,15 @@ import pytest
 from scipy import sparse
 
 from handmade_experiment import N_CELLS, handmade, run_build
+from scweave.commands.evaluate import evaluate_run
+from scweave.commands.jobs import Job
 from scweave.generators.attributes import highly_variable
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
 from scweave.graphs.loader import GraphLoader
 from scweave.graphs.store import Store, checksum, verify
 from scweave.models.checkpoint import load_model, open_for
-from scweave.train import Job, evaluate_run, run
+from scweave.train import run
 
 FOLDS = 4
 

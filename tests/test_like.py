@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 
 from handmade_experiment import N_CELLS, build_one, run_build, stored
+from scweave.commands.evaluate import evaluate_run
+from scweave.commands.jobs import Job
 from scweave.generators.build import BuildOptions, build
 from scweave.graphs.errors import InputError
 from scweave.graphs.store import Store
 from scweave.interpret.maps import write_maps
-from scweave.train import Job, evaluate_run, run
+from scweave.train import run
 
 
 def query(made, *, shift=3):

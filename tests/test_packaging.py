@@ -24,7 +24,7 @@ RUNTIME = [Requirement(line) for line in PYPROJECT["project"]["dependencies"]]
 DEV = [Requirement(line) for line in PYPROJECT["project"]["optional-dependencies"]["dev"]]
 BUILD = [Requirement(line) for line in PYPROJECT["build-system"]["requires"]]
 CONDA_NAMES = {"pytorch": "torch", "pytorch_geometric": "torch-geometric", "matplotlib-base": "matplotlib"}
-ROOMS = ("graphs", "generators", "models", "interpret")
+FOLDERS = ("commands", "graphs", "generators", "models", "interpret")
 # A CUDA build of torch brings these and pins them itself.
 CUDA_LIBRARIES = re.compile(r"nvidia-|cuda-|triton")
 NOT_IN_A_CHECKOUT = shutil.ignore_patterns(
@@ -33,8 +33,8 @@ NOT_IN_A_CHECKOUT = shutil.ignore_patterns(
 
 
 def room_files() -> set[str]:
-    """Every module of the four rooms, as a path in the checkout."""
-    return {path.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    """Every module of the rooms and the commands, as a path in the checkout."""
+    return {path.relative_to(ROOT).as_posix() for room in FOLDERS for path in (ROOT / room).rglob("*.py")}
 
 
 def pins() -> dict[str, str]:
@@ -93,7 +93,7 @@ def test_conda_environment_agrees_with_pyproject() -> None:
 
 def test_every_folder_of_modules_is_a_declared_package() -> None:
     folders = {
-        path.parent.relative_to(ROOT).as_posix() for room in ROOMS for path in (ROOT / room).rglob("*.py")
+        path.parent.relative_to(ROOT).as_posix() for room in FOLDERS for path in (ROOT / room).rglob("*.py")
     }
     directories = PYPROJECT["tool"]["setuptools"]["package-dir"]
     assert set(directories.values()) == folders | {"."}

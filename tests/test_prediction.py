@@ -18,6 +18,8 @@ import pytest
 import torch
 from scipy import sparse
 
+from scweave.commands.jobs import Job
+from scweave.commands.predict import predict_run
 from scweave.generators.build import BuildOptions, build
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
@@ -26,7 +28,7 @@ from scweave.models.checkpoint import FEATURES, load_model
 from scweave.models.crossrec import CrossRec
 from scweave.models.crossrec_cis import CisCrossRec
 from scweave.models.judges import judge_of
-from scweave.train import Job, predict_run, run
+from scweave.train import run
 from tenx_files import write_h5, write_mtx
 
 SMALL = {

@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
+from scweave.commands.jobs import Job
+from scweave.commands.study import study_run
 from scweave.generators.restrict import restrict
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
@@ -19,12 +21,12 @@ from scweave.graphs.store import Store, verify
 from scweave.models import studies
 from scweave.models.baselines import matching_baselines
 from scweave.models.checkpoint import SEEN, WEIGHTS
+from scweave.models.registry import kind_of
 from scweave.models.settings import parse_settings
 from scweave.models.studies import run_study
 from scweave.models.study_plan import Study, parse_shares, plan
 from scweave.models.training import TrainOptions, fit
 from scweave.models.translators import fit_translators
-from scweave.train import Job, study_run
 
 SMALL = ("components=8", "width=8", "hidden=16", "programmes=4", "filters=4", "sequence_peaks=64")
 SETTINGS = {"default": SMALL, "published": ("id_width=8", "width=8")}
@@ -36,8 +38,13 @@ def job(dataset, out, **changes):
     return replace(Job(dataset, out, "crossrec", epochs=2, batch_size=64, settings=SMALL, seed=3), **changes)
 
 
+KIND = kind_of("crossrec")
+
+
 def study(dataset, name="fractions", **changes):
-    return replace(Study(name, dataset, parse_settings(SMALL, "default"), OPTIONS, repeats=2), **changes)
+    return replace(
+        Study(name, dataset, KIND, parse_settings(SMALL, KIND.config), OPTIONS, repeats=2), **changes
+    )
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +134,8 @@ def test_nothing_outside_the_chosen_cells_is_read(simulated_dataset, tmp_path, m
         view, run = tmp_path / f"view{i}", tmp_path / f"run{i}"
         restrict(dataset, view, keep)
         run.mkdir()
-        fit(view, run, parse_settings(SETTINGS[mode], mode), OPTIONS, progress=False)
+        kind = kind_of("crossrec", mode)
+        fit(kind, view, run, parse_settings(SETTINGS[mode], kind.config), OPTIONS, progress=False)
         graphs = MultiomeGraphs(view)
         rows = np.flatnonzero((graphs.cells["split"] == "test").to_numpy())
         match = np.ones(len(rows), bool)
@@ -141,7 +149,7 @@ def test_nothing_outside_the_chosen_cells_is_read(simulated_dataset, tmp_path, m
         )
     assert found[0] == found[1]
     graphs = MultiomeGraphs(simulated_dataset)
-    seen = load_file(tmp_path / "run0" / SEEN)["keys"].numpy()
+    seen = load_file(tmp_path / "run0" / SEEN)["rna"].numpy()
     kept = np.flatnonzero(keep & (graphs.cells["split"] != "test").to_numpy())
     assert (seen == graphs.rna_rows.keys(kept)).all()
 

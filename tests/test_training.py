@@ -15,6 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from scweave.commands.evaluate import evaluate_run
+from scweave.commands.jobs import Job
 from scweave.generators.build import BuildOptions, build
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
@@ -22,9 +24,10 @@ from scweave.interpret.maps import write_maps
 from scweave.models.checkpoint import check_features, load_model
 from scweave.models.crossrec import CrossRecConfig
 from scweave.models.crossrec_cis import CisConfig
+from scweave.models.registry import kind_of
 from scweave.models.settings import parse_settings
 from scweave.models.training import TrainOptions
-from scweave.train import Job, evaluate_run, run
+from scweave.train import run
 
 SMALL = ("id_width=16", "width=16")
 SMALL_CIS = ("components=8", "programmes=4", "width=8", "hidden=16", "filters=4", "sequence_peaks=50")
@@ -135,7 +138,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(simulated_dataset, tmp_pat
 
 
 def test_a_killed_run_resumes_to_the_same_bits(simulated_dataset, tmp_path):
-    whole = job(simulated_dataset, tmp_path / "whole", epochs=12)
+    whole = job(simulated_dataset, tmp_path / "whole", epochs=20)
     run(whole, progress=False)
     killed = replace(whole, out=tmp_path / "killed")
     code = f"from scweave.train import *; run({killed!r}, progress=False)"
@@ -208,7 +211,7 @@ def test_wrong_jobs_are_refused_and_leave_nothing(finished, simulated_dataset, r
     good = job(simulated_dataset, tmp_path / "run")
     for change, message in (
         ({"model": "gpt"}, "--model gpt"),
-        ({"mode": "fast"}, "choose default or published"),
+        ({"mode": "fast"}, "crossrec has default and published"),
         ({"mode": "default"}, "no such setting.*programmes=15"),
         ({"settings": ("depth=3",)}, "no such setting.*width=128"),
         ({"settings": ("heads=3",)}, "must divide width"),
@@ -252,11 +255,11 @@ def test_damaged_and_newer_checkpoints_are_refused(finished, tmp_path):
 
 def test_settings_are_typed():
     chosen = ["heads=2", "threshold=0.7", "adaptive_alpha=true", "target=binary"]
-    config = parse_settings(chosen, "published")
+    config = parse_settings(chosen, kind_of("crossrec", "published").config)
     assert config == CrossRecConfig(heads=2, threshold=0.7, adaptive_alpha=True, target="binary")
     with pytest.raises(InputError, match="--batch-size -1"):
         TrainOptions(batch_size=-1)
-    cis = parse_settings(["heads=2", "sequence=false", "likelihood=poisson"], "default")
+    cis = parse_settings(["heads=2", "sequence=false", "likelihood=poisson"], kind_of("crossrec").config)
     assert cis == CisConfig(heads=2, sequence=False, likelihood="poisson")
 
 

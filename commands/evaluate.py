@@ -1,0 +1,82 @@
+"""Measure a trained model on one split of a dataset, beside its baselines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from ..graphs.dataset import MultiomeGraphs
+from ..graphs.errors import InputError
+from ..graphs.schema import Split
+from ..graphs.whole import write_json
+from ..interpret.annotation_plots import write_figures
+from ..models.annotation.baseline_store import run_baselines
+from ..models.annotation.evaluation import evaluate_annotator
+from ..models.annotation.model import AnnotatorModel
+from ..models.checkpoint import LoadedModel, check_unseen, load_model, open_for
+from ..models.evaluation import evaluate
+from .jobs import check_pairs, check_place, create_folder
+
+
+def evaluate_run(
+    run: Path,
+    dataset: Path,
+    out: Path,
+    *,
+    split: str = "test",
+    retrieval_cells: int = 200,
+    translation_cells: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Evaluate a trained model on one split of a dataset and write the figures as JSON."""
+    loaded = load_model(run)
+    graphs = open_for(loaded, dataset)
+    if split not in get_args(Split):
+        raise InputError(f"--split {split}: choose one of {', '.join(get_args(Split))}.")
+    chosen = cast(Split, split)
+    check_unseen(run, loaded, graphs, chosen)
+    check_place(out)
+    if isinstance(loaded.model, AnnotatorModel):
+        return _evaluate_annotator(loaded, run, graphs, out, chosen, seed=seed, progress=progress)
+    for needed in ("train", split):  # baselines are fitted on training pairs
+        check_pairs(graphs, needed)
+    metrics = evaluate(
+        loaded.model,
+        graphs,
+        split=chosen,
+        retrieval_cells=retrieval_cells,
+        translation_cells=translation_cells,
+        seed=seed,
+        progress=progress,
+    )
+    write_json(out, metrics)
+    return metrics
+
+
+def _evaluate_annotator(
+    loaded: LoadedModel,
+    run: Path,
+    graphs: MultiomeGraphs,
+    out: Path,
+    split: Split,
+    *,
+    seed: int,
+    progress: bool,
+) -> dict[str, Any]:
+    """Write the figures, and pictures of them into a folder beside."""
+    trained_on = loaded.manifest["dataset"]
+    baselines = run_baselines(run, graphs, trained_on, seed=seed, progress=progress)
+    judged = evaluate_annotator(loaded.model, graphs, baselines, split=split, progress=progress)
+    write_json(out, judged.metrics)
+    pictures = out.with_name(f"{out.stem}_figures")
+    create_folder(pictures)
+    write_figures(
+        pictures,
+        confusion=judged.metrics["annotation"]["confusion"],
+        reliability=judged.reliability(),
+        embedding=judged.embedding,
+        names=judged.names.tolist(),
+        seed=seed,
+    )
+    return judged.metrics

@@ -1,0 +1,157 @@
+"""Predict cells with a trained model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from anndata import AnnData
+from mudata import MuData, set_options
+
+from ..generators.build import BuildOptions, build
+from ..graphs.dataset import MultiomeGraphs
+from ..graphs.errors import InputError
+from ..graphs.store import MANIFEST
+from ..graphs.whole import refuse_existing
+from ..models.annotator import Annotations, Annotator
+from ..models.checkpoint import FEATURES, check_features, load_model
+from ..models.prediction import write_predictions
+from .jobs import check_place
+
+
+def predict_run(
+    run: Path,
+    query: Sequence[Path],
+    out: Path,
+    *,
+    layer: str | None = None,
+    min_placed: float = 0.3,
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Predict cells that need no labels with a trained model, and write them as AnnData.
+
+    Parameters
+    ----------
+    run
+        Folder of the trained model.
+    query
+        One dataset folder with the model's genes and peaks; or the files of an experiment as `build` takes
+        them, one modality alone included, whose genes and peaks are mapped onto the model's.
+    out
+        File to write; see `write_predictions`.
+    layer
+        Layer of the files that holds the counts; X when None.
+    min_placed
+        Smallest share of the model's genes and peaks that the files must have.
+    batch_size
+        Cells at a time; by default what suits the model.
+    progress
+        Show bars.
+
+    Returns
+    -------
+    ``out``, ``cells``, ``genes``, ``predicted``: name of each part -> what it is, and ``notes`` on how
+    the files were read.
+
+    Raises
+    ------
+    InputError
+        ``out`` exists or cannot be written, no model, or a query that does not fit it.
+    """
+    run, query, out = Path(run), [Path(path) for path in query], Path(out)
+    refuse_existing(out)
+    check_place(out)
+    if out.suffix != ".h5ad":
+        raise InputError(f"{out}: predictions are written as .h5ad. Pass {out.stem}.h5ad.")
+    loaded = load_model(run)
+    with _like_model(run, query, out, layer, min_placed, progress) as (dataset, notes):
+        graphs = MultiomeGraphs(dataset)
+        check_features(loaded, graphs)
+        summary = write_predictions(loaded, graphs, out, batch_size=batch_size, progress=progress)
+    return {**summary, "notes": notes}
+
+
+def annotate(
+    annotator: Annotator | Path | str,
+    query: AnnData | MuData | Sequence[Path] | Path | str,
+    *,
+    layer: str | None = None,
+    min_placed: float = 0.3,
+    progress: bool = False,
+) -> Annotations:
+    """Annotate cells of an experiment as it is; results go into the AnnData, or MuData, where one is given.
+
+    Parameters
+    ----------
+    annotator
+        A trained one, or the folder of its run.
+    query
+        AnnData of raw counts (``var["feature_types"]``, or peak names, tell what it holds), MuData, or files as
+        `scweave build` takes them. Genes are mapped by name and peaks by overlap.
+    layer, min_placed
+        As of `predict_run`.
+    progress
+        Show bars.
+
+    Returns
+    -------
+    Label, confidence, novelty, probabilities and embedding of each cell.
+
+    Raises
+    ------
+    InputError
+        As `predict_run`.
+    """
+    if not isinstance(annotator, Annotator):
+        annotator = Annotator.load(annotator)
+    with TemporaryDirectory(prefix="scweave-query-") as folder:
+        files = _as_files(query, Path(folder))
+        options = BuildOptions(discovery=True, layer=layer, min_placed=min_placed)
+        dataset = Path(folder) / "dataset"
+        build(files, dataset, like=annotator.features, options=options, progress=progress)
+        found = annotator.predict(dataset)
+    for data in [query] if isinstance(query, AnnData | MuData) else []:
+        found.write(data)
+    return found
+
+
+def _as_files(query: AnnData | MuData | Sequence[Path] | Path | str, folder: Path) -> list[Path]:
+    """Write the counts of an object to a file; give paths as they are."""
+    if isinstance(query, AnnData):
+        _slim(query).write_h5ad(folder / "query.h5ad")
+        return [folder / "query.h5ad"]
+    if isinstance(query, MuData):
+        with set_options(pull_on_update=False):
+            MuData({name: _slim(data) for name, data in query.mod.items()}).write(folder / "query.h5mu")
+        return [folder / "query.h5mu"]
+    return [Path(query)] if isinstance(query, str | Path) else [Path(file) for file in query]
+
+
+def _slim(data: AnnData) -> AnnData:
+    """Keep what a build reads: writing the whole would change the user's object, and take its size on disk."""
+    genome = {"genome": data.uns["genome"]} if "genome" in data.uns else {}
+    return AnnData(data.X, obs=data.obs[[]].copy(), var=data.var.copy(), layers=dict(data.layers), uns=genome)
+
+
+@contextmanager
+def _like_model(
+    run: Path, query: list[Path], out: Path, layer: str | None, min_placed: float, progress: bool
+) -> Iterator[tuple[Path, list[str]]]:
+    """Give a dataset as it is; build files into one beside ``out`` that is always removed."""
+    if len(query) == 1 and (query[0] / MANIFEST).is_file():
+        if layer is not None:
+            raise InputError(f"--layer {layer}: {query[0]} is a dataset, which has no layers. Leave it out.")
+        yield query[0], []
+        return
+    options = BuildOptions(discovery=True, layer=layer, min_placed=min_placed)
+    try:
+        place = TemporaryDirectory(prefix=f".{out.name}.query-", dir=out.parent)
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}. Choose another --out.") from error
+    with place as folder:
+        report = build(query, Path(folder) / "query", like=run / FEATURES, options=options, progress=progress)
+        yield report.path, report.notes

@@ -1,0 +1,277 @@
+"""Annotator: any model that tells cell types, fitted, saved, loaded and asked in one way."""
+
+from __future__ import annotations
+
+import shutil
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any, Self
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import torch
+from mudata import MuData
+from numpy.typing import NDArray
+
+from ..graphs.dataset import MultiomeGraphs
+from ..graphs.errors import InputError
+from ..graphs.whole import new_folder
+from .annotation.calibrate import batches
+from .checkpoint import DESCRIPTION, FEATURES, SEEN, WEIGHTS, LoadedModel, check_features, load_model
+from .devices import device_of
+from .predictors import CONFIDENCE, EMBEDDING, LABEL, NOVELTY, PROBABILITIES, predictor_of
+from .registry import DEFAULT, kind_of
+from .train_options import TrainOptions
+from .training import fit
+
+Floats = NDArray[np.float32]
+_CHECKPOINT = (WEIGHTS, DESCRIPTION, SEEN, FEATURES)
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What an annotator tells of cells.
+
+    Attributes
+    ----------
+    barcodes
+        (cells,) names.
+    labels
+        (cells,) likeliest types, categories in the order of ``probabilities``.
+    confidence, novelty
+        (cells,) from 0 to 1; see `annotation.calibration.Calibration`.
+    probabilities
+        (cells, types).
+    embedding
+        (cells, width).
+    about
+        What ``uns["scweave"]`` says.
+    """
+
+    barcodes: pd.Index[str]
+    labels: pd.Categorical
+    confidence: Floats
+    novelty: Floats
+    probabilities: Floats
+    embedding: Floats
+    about: dict[str, Any]
+
+    def frame(self) -> pd.DataFrame:
+        """Return label, confidence and novelty by barcode."""
+        columns = {LABEL: self.labels, CONFIDENCE: self.confidence, NOVELTY: self.novelty}
+        return pd.DataFrame(columns, index=self.barcodes)
+
+    def write(self, data: ad.AnnData | MuData) -> None:
+        """Write into the cells of an AnnData or MuData, by barcode; cells that were not read get no label and NaN.
+
+        Raises
+        ------
+        InputError
+            No cell of ``data`` was read, or its barcodes are not unique.
+        """
+        if not data.obs_names.is_unique:
+            raise InputError(
+                "the barcodes of the AnnData are not unique. Call obs_names_make_unique() first."
+            )
+        rows = self.barcodes.get_indexer(data.obs_names)
+        if (rows < 0).all():
+            raise InputError("none of the AnnData's cells was annotated: their barcodes are others.")
+        for name, column in self.frame().iloc[rows].items():
+            data.obs[name] = column.where(rows >= 0).array
+        for name, values in ((PROBABILITIES, self.probabilities), (EMBEDDING, self.embedding)):
+            data.obsm[name] = np.where((rows >= 0)[:, None], values[rows], np.float32(np.nan))
+        data.uns["scweave"] = self.about
+
+
+class Annotator:
+    """A cell-type annotator.
+
+    Parameters
+    ----------
+    model
+        ``hitanno``, or a baseline: ``majority, centroid, knn, logreg, svm, mlp, cnn``.
+    mode
+        ``default`` or ``published``, where a model has both.
+    settings
+        Of the model, by name; its usual ones are taken for the others.
+    **options
+        Of training, see `TrainOptions`; the model's usual ones are taken for the others.
+
+    Examples
+    --------
+    >>> annotator = Annotator("hitanno").fit("runs/dataset")  # doctest: +SKIP
+    >>> annotator.predict("runs/other_cells").frame()  # doctest: +SKIP
+    >>> annotator.save("runs/hitanno")  # doctest: +SKIP
+    >>> Annotator.load("runs/hitanno").predict("runs/other_cells").write(adata)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: str = "hitanno",
+        *,
+        mode: str = DEFAULT,
+        settings: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        self.kind = kind_of(model, mode)
+        if self.kind.task != "annotation":
+            raise InputError(f"{model} does not annotate cells. Choose hitanno or a baseline.")
+        self.model = model
+        self.mode = mode
+        self.config = self.kind.config(**(settings or {}))
+        usual = {name: getattr(self.kind, name) for name in ("patience", "batch_size", "lr", "weight_decay")}
+        self.options = replace(TrainOptions(**usual, epochs=self.kind.epochs or 1), **options)
+        self._loaded: LoadedModel | None = None
+        self._folder: Path | None = None
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The trained model.
+
+        Raises
+        ------
+        InputError
+            It is not trained yet.
+        """
+        if self._loaded is None:
+            raise InputError(f"this {self.model} is not trained. Call fit(DATASET), or Annotator.load(RUN).")
+        return self._loaded
+
+    @property
+    def cell_types(self) -> tuple[str, ...]:
+        """The vocabulary, in the order of probabilities."""
+        return tuple(self.loaded.manifest["cell_types"])
+
+    @property
+    def features(self) -> Path:
+        """A dataset without cells, in whose features a query is to be expressed.
+
+        Raises
+        ------
+        InputError
+            The annotator is not trained yet.
+        """
+        _ = self.loaded
+        assert self._folder is not None
+        return self._folder / FEATURES
+
+    def fit(
+        self,
+        dataset: str | Path,
+        *,
+        run: str | Path | None = None,
+        fold: int | None = None,
+        resume: bool = False,
+        progress: bool = False,
+    ) -> Self:
+        """Train on the labelled training cells of a dataset, and calibrate on its validation cells.
+
+        Parameters
+        ----------
+        dataset
+            Graph dataset with labels.
+        run
+            Folder for checkpoint, history and state; a temporary one when None.
+        fold
+            Fold of the dataset.
+        resume
+            Go on with what an interrupted training left in ``run``.
+        progress
+            Show a bar.
+        """
+        folder = self._temporary() if run is None else Path(run)
+        folder.mkdir(parents=True, exist_ok=True)
+        fit(
+            self.kind,
+            Path(dataset),
+            folder,
+            self.config,
+            self.options,
+            fold=fold,
+            resume=resume,
+            progress=progress,
+        )
+        self._loaded, self._folder = load_model(folder), folder
+        return self
+
+    def _temporary(self) -> Path:
+        """Make a folder that goes when the annotator does."""
+        folder = Path(mkdtemp(prefix="scweave-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    @torch.no_grad()
+    def predict(self, query: str | Path | MultiomeGraphs, *, batch_size: int = 256) -> Annotations:
+        """Annotate all cells of a dataset, which needs no labels.
+
+        Parameters
+        ----------
+        query
+            Graph dataset with the model's features, or its folder; ``scweave build --like RUN/features`` makes one
+            of any experiment, and `scweave.commands.predict.annotate` takes files and AnnData as they are.
+        batch_size
+            Cells at a time; changes nothing else.
+
+        Raises
+        ------
+        InputError
+            Other features, or a modality that the model reads is missing.
+        """
+        loaded = self.loaded
+        graphs = query if isinstance(query, MultiomeGraphs) else MultiomeGraphs(query)
+        check_features(loaded, graphs)
+        predictor, device = predictor_of(loaded.model, graphs.modalities), device_of(loaded.model)
+        cells, _ = graphs.pairs_of(range(len(graphs)))
+        if not len(cells):
+            raise InputError(f"{graphs.root} has no cells to annotate. Pass a dataset with cells.")
+        parts = [predictor.predict(batch.to(device)) for _, batch in batches(graphs, cells, batch_size)]
+        found = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
+        manifest = loaded.manifest
+        about = {
+            **{name: manifest[name] for name in ("kind", "mode", "cell_types")},
+            "trained_on": manifest["dataset"],
+            **predictor.outputs(),
+        }
+        return Annotations(
+            pd.Index(graphs.cells["barcode"].to_numpy()[cells].astype(str)),
+            pd.Categorical.from_codes(found[LABEL].tolist(), pd.Index(self.cell_types)),
+            found[CONFIDENCE],
+            found[NOVELTY],
+            found[PROBABILITIES],
+            found[EMBEDDING],
+            about,
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write the checkpoint: safetensors and JSON, with all that predicting needs.
+
+        Raises
+        ------
+        InputError
+            Not trained, or the folder exists.
+        """
+        kept = self.features.parent
+        with new_folder(Path(folder)) as partial:
+            for name in _CHECKPOINT:
+                source = kept / name
+                copy = shutil.copytree if source.is_dir() else shutil.copyfile
+                copy(source, partial / name)
+
+    @classmethod
+    def load(cls, run: str | Path) -> Self:
+        """Load a trained annotator; the data it was trained on is not needed.
+
+        Raises
+        ------
+        InputError
+            No annotator there, or a damaged one.
+        """
+        loaded = load_model(Path(run))
+        manifest = loaded.manifest
+        annotator = cls(manifest["kind"], mode=manifest["mode"], settings=manifest["config"])
+        annotator._loaded, annotator._folder = loaded, Path(run)
+        return annotator

@@ -1,0 +1,42 @@
+"""How to train: what every training loop asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..graphs.errors import InputError
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How to train.
+
+    Attributes
+    ----------
+    epochs, batch_size, lr, weight_decay
+        At most so many epochs, in batches of so many pairs or cells; what the optimisers take.
+    patience
+        Epochs without a better validation score before training stops.
+    seed
+        Decides initial weights, order and dropout.
+    precision
+        ``32-true`` or ``64-true``, as Lightning names them.
+    accelerator
+        As Lightning names it; ``auto`` takes a GPU when there is one.
+    """
+
+    epochs: int = 100
+    batch_size: int = 32
+    lr: float = 5e-4
+    weight_decay: float = 1e-5
+    patience: int = 10
+    seed: int = 0
+    precision: str = "32-true"
+    accelerator: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "lr", "patience"):
+            if not getattr(self, name) > 0:  # also refuses NaN
+                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be positive.")
+        if self.precision not in ("32-true", "64-true"):
+            raise InputError(f"--precision {self.precision}: models train in 32-true or 64-true.")
