@@ -43,10 +43,15 @@ Figures = dict[str, dict[str, float | None]]  # method -> metric -> value
 # Method -> model, mode, and what differs from its usual settings.
 MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "hitanno_default": ("hitanno", "default", {}),
+    "default_in_sample": ("hitanno", "default", {"leave_one_out": False}),
+    "default_no_depth": ("hitanno", "default", {"depth": False}),
+    "default_no_balance": ("hitanno", "default", {"balance": 0.0}),
+    "default_one_block": ("hitanno", "default", {"cell_layers": 1}),
     "hitanno_published": ("hitanno", "published", {}),
     "mlp": ("mlp", "default", {}),
     "cnn": ("cnn", "default", {}),
 }
+EVIDENCE = "default_evidence_alone"  # the default without its comparison: counted evidence, highest wins
 
 
 @dataclass(frozen=True)
@@ -103,12 +108,14 @@ def judge_all(
         annotator = Annotator(kind, mode=mode, settings=settings, seed=seed)
         annotator.fit(dataset, run=folder / method)
         spent = time.perf_counter() - begin
-        baselines = {}
+        baselines: dict[str, Any] = {}
         if method == models[0]:
             trained = MultiomeGraphs(dataset)
             baselines = run_baselines(
                 folder / method, trained, trained.fingerprint, seed=seed, progress=False
             )
+            if method == "hitanno_default":
+                baselines[EVIDENCE] = evidence_alone(folder / method)
         graphs = MultiomeGraphs(judged)
         metrics = evaluate_annotator(annotator.loaded.model, graphs, baselines, progress=False).metrics
         found[method] = {**{name: metrics["annotation"][name] for name in METRICS}, "seconds": spent}
@@ -118,6 +125,17 @@ def judge_all(
             f"{told} seed {seed}: {method} {spent:.0f} s, {_line(found[method])}", file=sys.stderr, flush=True
         )
     return found
+
+
+def evidence_alone(run: Path) -> Any:
+    """Return HitAnno whose comparison lets the evidence pass as it is."""
+    model = Annotator.load(run).loaded.model
+    n_types = len(model.cell_types)
+    with torch.no_grad():
+        model.comparison.map.bias.zero_()
+        model.comparison.map.weight.zero_()
+        model.comparison.map.weight[:, :n_types] = torch.eye(n_types)
+    return model
 
 
 def _line(figures: dict[str, float | None]) -> str:

@@ -11,6 +11,8 @@ alone
 
 Logits, losses and gradients of both sides are compared first. Each side runs in a process of its own; the
 timed runs alternate, and medians are given. Memory is growth over the loaded model and inputs.
+
+--epoch and --scale measure whole trainings and annotations instead, of both modes: see `hitanno_epoch`.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
+import hitanno_epoch
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -222,11 +225,20 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     parser.add_argument("--quick", action="store_true", help="300 marker peaks a type")
+    parser.add_argument(
+        "--epoch", action="store_true", help="train on 24,000 cells x 18,000 peaks for an epoch"
+    )
+    parser.add_argument("--scale", action="store_true", help="annotate 10,000 and 100,000 cells")
     parser.add_argument("--worker", nargs=2, metavar=("SIDE", "CASE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         side = Side(*arguments.worker, QUICK if arguments.quick else FULL)
         serve({name: getattr(side, name) for name in ("growth_mb", "results", "seconds")})
+        return
+    if arguments.epoch or arguments.scale:
+        with Waiting() as waiting:
+            found = (hitanno_epoch.epoch if arguments.epoch else hitanno_epoch.scale)(quick=arguments.quick)
+        print(json.dumps({**found, "threads": torch.get_num_threads(), "waiting_for_cores": waiting.share}))
         return
     with Waiting() as waiting:
         rows = {case: compare(case, arguments.quick) for case in CASES}

@@ -23,6 +23,7 @@ from ..models.annotation.model import AnnotatorModel
 from ..models.annotation.peak_weights import PeakWeights
 from ..models.devices import device_of
 from .peak_figures import draw_peaks
+from .peak_pairs import reads_pairs, write_peak_pairs
 
 PEAKS, TYPES, MARKERS = "peaks.parquet", "types.parquet", "markers.parquet"
 CELL_PEAKS: Final = "cells/part-00000.parquet"
@@ -48,7 +49,7 @@ def write_peak_map(
     With ``per="cell"`` also ``cells/part-00000.parquet``: ``cell, cell_type, peak, score``, where ``cell_type`` is the
     sentence.
 
-    Of a model in which peaks attend to each other: `peak_pairs.write_peak_pairs`.
+    Of a model in which peaks attend to each other, what `peak_pairs.write_peak_pairs` writes instead.
 
     Parameters
     ----------
@@ -80,6 +81,8 @@ def write_peak_map(
         raise InputError(f"{model.kind} attends to no peaks, so there is no map of it. Train hitanno.")
     if not len(graphs):
         raise InputError(f"{graphs.root} has no such cells. Choose another --split.")
+    if reads_pairs(model):
+        return write_peak_pairs(model, graphs, folder, per=per, batch_size=batch_size, progress=progress)
     tally = _PeakTally(len(model.cell_types), len(graphs.peaks))
     with ExitStack() as stack:
         writer = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from ..models.devices import device_of
 
 PAIRS: Final = "pairs.parquet"
 _KEYS: Final = ["layer", "sentence", "query", "key"]
+Sums: TypeAlias = "pd.Series[float]"
 
 
 def reads_pairs(model: AnnotatorModel) -> bool:
@@ -65,22 +66,23 @@ def write_peak_pairs(
     Raises
     ------
     InputError
-        A table of single cells was asked for.
+        A table of single cells was asked for, or there are no cells.
     """
     if per != "cell-type":
         raise InputError(
             "--per cell: attention between peaks is told per cell type only. Leave the option out."
         )
+    if not len(graphs):
+        raise InputError(f"{graphs.root} has no such cells. Choose another --split.")
     device, n_types = device_of(model), len(model.cell_types)
-    cells, sums = np.zeros(n_types, np.int64), pd.Series(dtype=np.float64)
+    cells, sums = np.zeros(n_types, np.int64), list[Sums]()
     with torch.no_grad():
         for batch in tqdm(GraphLoader(graphs, batch_size, cis=False), desc="map", disable=not progress):
             batch = batch.to(device)
             told = model(batch).logits.argmax(1).cpu().numpy()
             cells += np.bincount(told, minlength=n_types)
-            found = pd.concat([sums, *_sums(model, batch, told, top)])
-            sums = found.groupby(level=_KEYS if len(found) else 0).sum() if len(found) else sums
-    table = _table(model, graphs, sums, cells)
+            sums = [pd.concat([*sums, *_sums(model, batch, told, top)]).groupby(level=_KEYS).sum()]
+    table = _table(model, graphs, pd.concat(sums), cells)
     table.to_parquet(folder / PAIRS, index=False)
     return {
         "cells": int(cells.sum()),
@@ -89,7 +91,7 @@ def write_peak_pairs(
     }
 
 
-def _sums(model: Any, batch: Any, told: NDArray[np.int64], top: int) -> list[pd.Series[float]]:
+def _sums(model: Any, batch: Any, told: NDArray[np.int64], top: int) -> list[Sums]:
     """Add up the weights of a batch's pairs over the cells told to be of the sentence's type."""
     found = []
     for layer in range(model.config.peak_layers - 1):
@@ -101,17 +103,13 @@ def _sums(model: Any, batch: Any, told: NDArray[np.int64], top: int) -> list[pd.
                     for name in ("sentence", "query", "key", "weight")
                 }
             ).assign(layer=layer)
+            frame["weight"] = frame["weight"].astype(np.float64)
             found.append(frame.groupby(_KEYS)["weight"].sum())
     return found
 
 
-def _table(
-    model: Any, graphs: MultiomeGraphs, sums: pd.Series[float], cells: NDArray[np.int64]
-) -> pd.DataFrame:
-    layer, sentence, query, key = (
-        sums.index.get_level_values(name).to_numpy(np.int64) if len(sums) else np.zeros(0, np.int64)
-        for name in _KEYS
-    )
+def _table(model: Any, graphs: MultiomeGraphs, sums: Sums, cells: NDArray[np.int64]) -> pd.DataFrame:
+    layer, sentence, query, key = (sums.index.get_level_values(name).to_numpy(np.int64) for name in _KEYS)
     peaks = graphs.peaks.frame["peak"].to_numpy(object)[model.ranked_markers()[1].cpu().numpy()]
     frame = pd.DataFrame(
         {

@@ -8,15 +8,22 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+# Of annotation's figures those that fit a terminal; the file holds all.
+_ANNOTATION = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "kappa",
+    "ece",
+    "novelty_auroc",
+    "n",
+)
 _SHORT = {
     "precision": "prec",
     "recall_": "rec_",
     "accuracy": "acc",
     "balanced": "bal",
-    "jaccard": "jacc",
-    "weighted": "w",
-    "confidence": "conf",
-    "novelty": "novel",
+    "novelty_auroc": "novelty",
 }
 
 
@@ -30,8 +37,17 @@ def show_metrics(metrics: dict[str, Any], where: Path) -> None:
     for task in metrics["baselines"]:
         rows = {metrics["model"]: metrics[task], **metrics["baselines"][task]}
         columns = [name for name, value in metrics[task].items() if not isinstance(value, str | dict)]
+        if task == "annotation":
+            columns = [name for name in columns if name in _ANNOTATION]
+            show_types(metrics[task]["per_type"])
         show_table(f"{task}, {metrics['split']} cells", columns, rows)
     print(f"written: {where}")
+
+
+def show_types(per_type: dict[str, dict[str, Any]]) -> None:
+    """Print how well each type is told, common types first."""
+    rows = dict(sorted(per_type.items(), key=lambda item: -item[1]["n"]))
+    show_table("the model's figures of each type", ["precision", "recall", "f1", "n"], rows)
 
 
 def show_table(title: str, columns: list[str], rows: dict[str, dict[str, Any]]) -> None:

@@ -17,7 +17,6 @@ from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.schema import ATAC
 from .annotation.calibration import Calibration
-from .annotation.inputs import Lsi
 from .annotation.model import AnnotatorModel, Reading, vocabulary
 from .annotation.peak_weights import PeakWeights
 from .layers.profiles import Profiles
@@ -27,7 +26,7 @@ from .layers.type_evidence import TypeEvidence
 Int64 = NDArray[np.int64]
 
 _MARKERS: Final = 100  # of each type, as told to the user
-_MOST: Final = 20_000  # training cells that scales and components are fitted on
+_MOST: Final = 20_000  # training cells that scales are fitted on
 _CHUNK: Final = 1024  # cells at a time
 
 
@@ -52,8 +51,6 @@ class SentenceConfig:
         Power of 1 / cells with which types weigh in the loss: 0 as they are, 1 all alike.
     shrinkage
         Weight of the squared map in the loss, divided by the training cells.
-    components
-        Components (LSI) of the embedding, beside the evidence.
     """
 
     smoothing: float = 0.1
@@ -63,7 +60,6 @@ class SentenceConfig:
     dropout: float = 0.2
     balance: float = 0.35
     shrinkage: float = 5.0
-    components: int = 30
 
     def __post_init__(self) -> None:
         for good, problem in (
@@ -72,7 +68,6 @@ class SentenceConfig:
             (0 <= self.dropout < 1, f"dropout={self.dropout}: choose a number from 0 to below 1"),
             (0 <= self.balance <= 1, f"balance={self.balance}: choose a number from 0 to 1"),
             (0 <= self.shrinkage < np.inf, f"shrinkage={self.shrinkage}: must not be negative"),
-            (self.components > 0, f"components={self.components}: must be positive"),
         ):
             if not good:
                 raise InputError(f"--set {problem}.")
@@ -112,7 +107,6 @@ class HitAnno(AnnotatorModel):
         self.config = config
         self.evidence = TypeEvidence(n_peaks, n_types, smoothing=config.smoothing)
         self.comparison = TypeComparison(n_types, blocks=config.cell_layers, dropout=config.dropout)
-        self.lsi = Lsi(n_peaks, config.components)
         self.scale: Tensor
         self.depth: Tensor
         self.importance: Tensor
@@ -121,7 +115,7 @@ class HitAnno(AnnotatorModel):
         self.register_buffer("depth", torch.tensor([0.0, 1.0]))  # mean and spread of ln(1 + open peaks)
         self.register_buffer("importance", torch.ones(n_types))
         self.register_buffer("n_trained", torch.ones(()))
-        self.calibration = Calibration(n_types, n_types + config.components)
+        self.calibration = Calibration(n_types, n_types)
 
     @classmethod
     def from_graphs(cls, graphs: MultiomeGraphs, config: SentenceConfig, *, seed: int = 0) -> Self:
@@ -134,7 +128,6 @@ class HitAnno(AnnotatorModel):
             model = cls(len(graphs.peaks), len(types), config)
         model.cell_types = types
         model.evidence.fit(graphs.atac_rows, cells, codes)
-        model.lsi.fit(graphs.atac_rows, cells, most=_MOST, seed=seed)
         sizes = np.bincount(codes, minlength=len(types))
         importance = (1.0 / sizes) ** config.balance
         model.importance.copy_(torch.from_numpy(importance / importance[codes].mean()))
@@ -180,11 +173,11 @@ class HitAnno(AnnotatorModel):
         return logits
 
     def forward(self, batch: Batch) -> Reading:
-        """Read cells; the embedding holds components of the open peaks beside the evidence."""
+        """Read cells; the embedding is the evidence, in units of its spread."""
         profiles = Profiles.peaks(batch)
         evidence = self.evidence(profiles)
         logits = self._compare(profiles, evidence)
-        return Reading(logits, torch.cat([self.lsi(profiles), evidence / self.scale], 1))
+        return Reading(logits, evidence / self.scale)
 
     def loss(self, batch: Batch, codes: Tensor) -> dict[str, Tensor]:
         """Return the loss of training cells: every one of them was counted by `from_graphs`."""

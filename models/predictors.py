@@ -116,7 +116,7 @@ class AnnotatorPredictor:
         return {
             LABEL: f"likeliest cell type, from the {read} profile",
             CONFIDENCE: "probability of that type, calibrated on validation cells",
-            NOVELTY: "share of held-out cells that lie nearer to a type of the training cells than this one",
+            NOVELTY: "mean share of held-out cells that are told with more confidence, and that lie nearer to a type",
             PROBABILITIES: "probabilities of the types, in the order of cell_types",
             EMBEDDING: "the vector from which the type is told",
         }
@@ -129,7 +129,7 @@ class AnnotatorPredictor:
         return {
             LABEL: code,
             CONFIDENCE: confidence,
-            NOVELTY: calibration.novelty(reading.embedding),
+            NOVELTY: calibration.novelty(reading.logits, reading.embedding),
             PROBABILITIES: probabilities,
             EMBEDDING: reading.embedding,
         }

@@ -23,6 +23,16 @@ def logits_and_codes(n, k, *, temperature, seed=0):
     return torch.tensor(logits), torch.tensor(codes)
 
 
+def same(cells, model):
+    """Logits that doubt every cell alike, so that novelty is half of what distance says."""
+    return torch.zeros(len(cells), len(model.centroids), dtype=cells.dtype)
+
+
+def far(model, cells):
+    """The share of reference cells that lie nearer to a type."""
+    return 2 * model.novelty(same(cells, model), cells)
+
+
 def fitted(n=300, k=4, width=6, *, seed=0, double=True, held_out=120):
     rng = np.random.default_rng(seed)
     mixing = rng.normal(size=(width, width))
@@ -33,7 +43,7 @@ def fitted(n=300, k=4, width=6, *, seed=0, double=True, held_out=120):
     dtype = torch.float64 if double else torch.float32
     model = Calibration(k, width).to(dtype)
     tensors = [torch.tensor(x, dtype=dtype) for x in (embedding, others)]
-    model.fit_distances(tensors[0], torch.tensor(codes), tensors[1])
+    model.fit_novelty(tensors[0], torch.tensor(codes), tensors[1], same(tensors[1], model))
     return model, tensors[0], torch.tensor(codes), tensors[1]
 
 
@@ -105,7 +115,7 @@ def test_novelty_is_the_share_of_reference_cells_that_lie_nearer():
     model, _, _, others = fitted(held_out=400)
     rng = np.random.default_rng(5)
     cells = torch.tensor(rng.normal(scale=6, size=(500, 6)))
-    novelty, distance = model.novelty(cells), model.distance(cells)
+    novelty, distance = far(model, cells), model.distance(cells)
     share = (model.distance(others)[None] < distance[:, None]).double().mean(1)
     np.testing.assert_allclose(novelty, share, atol=1 / 300)
     order = distance.argsort()
@@ -115,13 +125,13 @@ def test_novelty_is_the_share_of_reference_cells_that_lie_nearer():
 
 def test_novelty_runs_from_0_at_a_centroid_to_1_far_away():
     model, _, _, _ = fitted()
-    assert model.novelty(model.centroids).tolist() == [0.0] * 4
-    assert model.novelty(model.centroids + 1e6).tolist() == [1.0] * 4
+    assert far(model, model.centroids).tolist() == [0.0] * 4
+    assert far(model, model.centroids + 1e6).tolist() == [1.0] * 4
 
 
 def test_reference_cells_spread_evenly():
     model, _, _, others = fitted(held_out=500)
-    novelty = np.sort(model.novelty(others).numpy())
+    novelty = np.sort(far(model, others).numpy())
     np.testing.assert_allclose(novelty, np.linspace(0, 1, 500), atol=0.005)
 
 
@@ -132,8 +142,8 @@ def test_one_cell_alone_equals_the_cell_in_a_batch(seed):
     cells = torch.tensor(np.random.default_rng(seed).normal(scale=5, size=(40, 6)))
     alone = torch.cat([model.distance(cell[None]) for cell in cells])
     np.testing.assert_allclose(alone, model.distance(cells), rtol=1e-10)
-    lone = torch.cat([model.novelty(cell[None]) for cell in cells])
-    np.testing.assert_allclose(lone, model.novelty(cells), atol=1.5e-3)  # a step of the reference
+    lone = torch.cat([far(model, cell[None]) for cell in cells])
+    np.testing.assert_allclose(lone, far(model, cells), atol=1e-9)
     np.testing.assert_allclose(
         torch.cat([model.probabilities(cell[None]) for cell in cells]), model.probabilities(cells), atol=1e-10
     )
@@ -145,9 +155,9 @@ def test_saved_and_loaded_it_is_the_same(double):
     model.fit_temperature(embedding[:, :4], codes)
     again = Calibration(4, 6).to(embedding.dtype)
     state = model.state_dict()
-    assert set(state) == {"temperature", "centroids", "whitening", "reference"}
+    assert set(state) == {"temperature", "centroids", "whitening", "distances", "doubts"}
     again.load_state_dict(state)
-    assert torch.equal(again.novelty(others), model.novelty(others))
+    assert torch.equal(far(again, others), far(model, others))
     assert torch.equal(again.probabilities(embedding[:, :4]), model.probabilities(embedding[:, :4]))
 
 
@@ -158,7 +168,7 @@ def test_it_has_nothing_to_train():
 def test_a_type_with_one_cell_lies_at_that_cell():
     embedding = torch.tensor([[0.0, 0.0], [1.0, 0.5], [0.2, 1.0], [9.0, 9.0]])
     model = Calibration(2, 2)
-    model.fit_distances(embedding, torch.tensor([0, 0, 0, 1]), embedding)
+    model.fit_novelty(embedding, torch.tensor([0, 0, 0, 1]), embedding, same(embedding, model))
     assert torch.equal(model.centroids[1], embedding[3])
     assert float(model.distance(embedding[3:])) == 0
     assert torch.isfinite(model.whitening).all()
@@ -167,10 +177,10 @@ def test_a_type_with_one_cell_lies_at_that_cell():
 def test_an_embedding_that_never_varies_has_no_novel_cells():
     embedding = torch.ones(6, 3)
     model = Calibration(2, 3)
-    model.fit_distances(embedding, torch.tensor([0, 0, 0, 1, 1, 1]), embedding)
+    model.fit_novelty(embedding, torch.tensor([0, 0, 0, 1, 1, 1]), embedding, same(embedding, model))
     assert torch.isfinite(model.whitening).all()
-    assert model.novelty(embedding).tolist() == [0.0] * 6
-    assert model.novelty(embedding + 5).tolist() == [1.0] * 6
+    assert far(model, embedding).tolist() == [0.0] * 6
+    assert far(model, embedding + 5).tolist() == [1.0] * 6
 
 
 def test_a_constant_or_repeated_column_does_not_blow_up():
@@ -178,6 +188,21 @@ def test_a_constant_or_repeated_column_does_not_blow_up():
     column = rng.normal(size=(50, 1))
     embedding = torch.tensor(np.hstack([column, column, np.zeros((50, 1))]))
     model = Calibration(2, 3).double()
-    model.fit_distances(embedding, torch.arange(50) % 2, embedding)
+    model.fit_novelty(embedding, torch.arange(50) % 2, embedding, same(embedding, model))
     assert float(model.distance(embedding).max()) < 10
-    assert torch.isfinite(model.novelty(embedding)).all()
+    assert torch.isfinite(far(model, embedding)).all()
+
+
+def test_novelty_knows_doubt_too():
+    rng = np.random.default_rng(5)
+    model, others = Calibration(3, 2).double(), torch.tensor(rng.normal(size=(400, 2)))
+    logits = torch.tensor(rng.normal(scale=2, size=(400, 3)))
+    model.fit_novelty(others, torch.arange(400) % 3, others, logits)
+    doubt = 1 - logits.softmax(1).amax(1)
+    torch.testing.assert_close(model.doubt(logits), doubt)
+    here = torch.zeros(400, 2, dtype=torch.float64)
+    found = 2 * (model.novelty(logits, here) - model.novelty(logits, here).min())
+    expected = torch.tensor([(doubt < own).double().mean() for own in doubt])
+    assert float((found - expected).abs().max()) < 5e-3
+    sure, unsure = torch.tensor([[50.0, 0, 0]]).double(), torch.zeros(1, 3).double()
+    assert float(model.novelty(unsure, here[:1]) - model.novelty(sure, here[:1])) == pytest.approx(0.5)

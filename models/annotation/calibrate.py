@@ -76,12 +76,13 @@ def calibrate(
     fitted, codes = _known(model, train, most=_MOST, seed=seed)
     held_out, truth = _known(model, validation)
     reading = read_cells(model, train, fitted, label="calibrating", progress=progress)
-    reference = reading.embedding
+    reference = reading
     if len(held_out):
         unseen = read_cells(model, train, held_out)
         model.calibration.fit_temperature(unseen.logits, truth)
-        reference = unseen.embedding
-    model.calibration.fit_distances(reading.embedding, codes, reference)
+        reference = unseen
+    calibration = model.calibration
+    calibration.fit_novelty(reading.embedding, codes, reference.embedding, reference.logits)
 
 
 def _known(

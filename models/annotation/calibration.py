@@ -22,9 +22,11 @@ class Calibration(nn.Module):
     """Temperature of the probabilities, and distances of cells from what was trained on.
 
     Confidence is the largest of softmax(logits / temperature); the temperature makes validation cells
-    likeliest (Guo et al., ICML 2017), with a standard normal prior of its logarithm. Novelty is how far a cell lies from the nearest type: the smallest
-    Mahalanobis distance of its embedding from the centroids of the training cells, with one covariance
-    for all types (Lee et al., NeurIPS 2018), as the share of reference cells that lie nearer.
+    likeliest (Guo et al., ICML 2017), with a standard normal prior of its logarithm. Novelty is the mean of two
+    places among held-out cells, from 0 to 1: the share of them that are told with more confidence, and
+    the share that lie nearer to a type, by the smallest Mahalanobis distance of the embedding from the
+    centroids of the training cells, with one covariance for all types (Lee et al., NeurIPS 2018). A new type may
+    show in either alone: it resembles several known ones, or none.
 
     Parameters
     ----------
@@ -39,11 +41,13 @@ class Calibration(nn.Module):
         self.temperature: Tensor
         self.centroids: Tensor
         self.whitening: Tensor
-        self.reference: Tensor
+        self.distances: Tensor
+        self.doubts: Tensor
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("centroids", torch.zeros(n_types, width))
         self.register_buffer("whitening", torch.eye(width))
-        self.register_buffer("reference", torch.zeros(_QUANTILES))
+        self.register_buffer("distances", torch.zeros(_QUANTILES))
+        self.register_buffer("doubts", torch.zeros(_QUANTILES))
 
     @torch.no_grad()
     def fit_temperature(self, logits: Tensor, codes: Tensor) -> None:
@@ -69,16 +73,16 @@ class Calibration(nn.Module):
         self.temperature.fill_(float(np.exp(found.x)))
 
     @torch.no_grad()
-    def fit_distances(self, embedding: Tensor, codes: Tensor, reference: Tensor) -> None:
-        """Fit centroids and covariance.
+    def fit_novelty(self, embedding: Tensor, codes: Tensor, reference: Tensor, logits: Tensor) -> None:
+        """Fit centroids and covariance, and the scales of distance and doubt; the temperature is fitted before.
 
         Parameters
         ----------
         embedding, codes
             (cells, width) and (cells,) of training cells; every type has at least one.
-        reference
-            (cells, width) held-out cells whose distances are the scale of novelty; training cells where
-            there are none.
+        reference, logits
+            (cells, width) and (cells, types) of held-out cells, whose distances and doubts are the scale of
+            novelty; of training cells where there are none.
         """
         wide, n_types = embedding.double(), len(self.centroids)
         sums = wide.new_zeros(n_types, wide.shape[1]).index_add(0, codes, wide)
@@ -89,9 +93,8 @@ class Calibration(nn.Module):
         values, vectors = torch.linalg.eigh(covariance)
         self.whitening.copy_(vectors * (values.clamp_min(0) + ridge).rsqrt())
         self.centroids.copy_(centroids)
-        near = self.distance(reference).double()
-        levels = torch.linspace(0, 1, _QUANTILES, dtype=near.dtype, device=near.device)
-        self.reference.copy_(torch.quantile(near, levels))
+        self.distances.copy_(_quantiles(self.distance(reference)))
+        self.doubts.copy_(_quantiles(self.doubt(logits)))
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Return calibrated probabilities (cells, types)."""
@@ -103,10 +106,26 @@ class Calibration(nn.Module):
         # The exact mode: a cell's distance shall not depend on the others of its batch.
         return torch.cdist(moved, centroids, compute_mode="donot_use_mm_for_euclid_dist").amin(1)
 
-    def novelty(self, embedding: Tensor) -> Tensor:
-        """Return the share of reference cells that lie nearer to a type, (cells,) from 0 to 1."""
-        distance, reference = self.distance(embedding), self.reference.contiguous()
-        place = torch.searchsorted(reference, distance.contiguous()).clamp(1, len(reference) - 1)
-        below, above = reference[place - 1], reference[place]
-        part = ((distance - below) / (above - below).clamp_min(1e-12)).clamp(0, 1)
-        return (place - 1 + part) / (len(reference) - 1)
+    def doubt(self, logits: Tensor) -> Tensor:
+        """Return 1 − confidence, (cells,)."""
+        return 1 - self.probabilities(logits).amax(1)
+
+    def novelty(self, logits: Tensor, embedding: Tensor) -> Tensor:
+        """Return the novelty of cells, (cells,) from 0 to 1."""
+        far = _place(self.distances, self.distance(embedding))
+        return (far + _place(self.doubts, self.doubt(logits))) / 2
+
+
+def _quantiles(values: Tensor) -> Tensor:
+    wide = values.double()
+    levels = torch.linspace(0, 1, _QUANTILES, dtype=wide.dtype, device=wide.device)
+    return torch.quantile(wide, levels)
+
+
+def _place(quantiles: Tensor, values: Tensor) -> Tensor:
+    """Return the share of reference values below each value, interpolated."""
+    values = values.to(quantiles.dtype)
+    place = torch.searchsorted(quantiles.contiguous(), values.contiguous()).clamp(1, len(quantiles) - 1)
+    below, above = quantiles[place - 1], quantiles[place]
+    part = ((values - below) / (above - below).clamp_min(1e-12)).clamp(0, 1)
+    return (place - 1 + part) / (len(quantiles) - 1)

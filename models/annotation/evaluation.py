@@ -110,7 +110,7 @@ def evaluate_annotator(
 def _figures(model: AnnotatorModel, reading: Reading, codes: Int64) -> dict[str, Any]:
     calibration = model.calibration.cpu()
     probabilities = _array(calibration.probabilities(reading.logits))
-    novelty = _array(calibration.novelty(reading.embedding))
+    novelty = _array(calibration.novelty(reading.logits, reading.embedding))
     return annotation_metrics(probabilities, codes, model.cell_types, novelty=novelty)
 
 
