@@ -3,7 +3,7 @@
 Real data from $SCWEAVE_DATA (or --data): SNARE-seq of the mouse cortex with 15 and with 23 types, divided by cell and
 by batch, and NeurIPS bone marrow A by cell. A seed decides division, initial weights and order. All methods are fitted
 on the same training cells, choose what they choose on the same validation cells, and are judged on the same test cells;
-a type that no training cell has counts for novelty alone. With --transfer, instead: train on one PBMC experiment and
+a type that no training cell has counts for novelty alone. The baselines come with hitanno_default. With --transfer, instead: train on one PBMC experiment and
 annotate another with other peaks, both ways, and with its types named as those of the first.
 Mean and standard deviation over the seeds (with n - 1).
 """
@@ -109,13 +109,12 @@ def judge_all(
         annotator.fit(dataset, run=folder / method)
         spent = time.perf_counter() - begin
         baselines: dict[str, Any] = {}
-        if method == models[0]:
+        if method == "hitanno_default":
             trained = MultiomeGraphs(dataset)
             baselines = run_baselines(
                 folder / method, trained, trained.fingerprint, seed=seed, progress=False
             )
-            if method == "hitanno_default":
-                baselines[EVIDENCE] = evidence_alone(folder / method)
+            baselines[EVIDENCE] = evidence_alone(folder / method)
         graphs = MultiomeGraphs(judged)
         metrics = evaluate_annotator(annotator.loaded.model, graphs, baselines, progress=False).metrics
         found[method] = {**{name: metrics["annotation"][name] for name in METRICS}, "seconds": spent}

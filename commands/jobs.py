@@ -76,6 +76,8 @@ def check_trainable(job: Job) -> MultiomeGraphs:
     """
     if job.devices != 1:
         raise InputError(f"--devices {job.devices}: this version trains on one device. Leave the option out.")
+    if job.kind.task == "recommendation" and job.precision.endswith("mixed"):
+        raise InputError(f"--precision {job.precision}: {job.model} trains in 32-true or 64-true.")
     graphs = MultiomeGraphs(job.dataset, fold=job.fold)
     if job.kind.task == "recommendation":
         graphs.require(job.kind.model.modalities, job.model)

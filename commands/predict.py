@@ -71,7 +71,9 @@ def predict_run(
     with _like_model(run, query, out, layer, min_placed, progress) as (dataset, notes):
         graphs = MultiomeGraphs(dataset)
         check_features(loaded, graphs)
-        summary = write_predictions(loaded, graphs, out, batch_size=batch_size, progress=progress)
+        summary = write_predictions(
+            loaded, graphs, out, notes=notes, batch_size=batch_size, progress=progress
+        )
     return {**summary, "notes": notes}
 
 
@@ -112,8 +114,9 @@ def annotate(
         files = _as_files(query, Path(folder))
         options = BuildOptions(discovery=True, layer=layer, min_placed=min_placed)
         dataset = Path(folder) / "dataset"
-        build(files, dataset, like=annotator.features, options=options, progress=progress)
+        report = build(files, dataset, like=annotator.features, options=options, progress=progress)
         found = annotator.predict(dataset)
+        found.about["notes"] = report.notes
     for data in [query] if isinstance(query, AnnData | MuData) else []:
         found.write(data)
     return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +18,11 @@ from matplotlib.path import Path as Curve
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
 from scipy.optimize import isotonic_regression
-from scipy.sparse import SparseEfficiencyWarning
 
-from ..graphs.errors import InputError
 from ..graphs.whole import new_file
 from ..models.annotation.metrics import calibration_error
 from .plots import PALETTE
+from .umap import umap_of
 
 Floats = npt.NDArray[np.floating[Any]]
 Float64 = npt.NDArray[np.float64]
@@ -33,7 +31,6 @@ Int64 = npt.NDArray[np.int64]
 _INK, _FAINT, _STRANGE = "#333333", "#b5b8bd", "#4a4a4a"
 _BLUES: Final = LinearSegmentedColormap.from_list("share", ["#ffffff", "#8fc1e3", PALETTE[0], "#003a61"])
 _MOST_COUNTED: Final = 25  # types whose cells can be read in a confusion matrix
-_FEWEST: Final = 4  # cells that a map of neighbours makes sense for
 _NODE: Final = 0.035  # width of a block
 
 
@@ -208,49 +205,6 @@ def alluvial(ax: Axes, confusion: Mapping[str, Any]) -> Axes:
     ax.text(0, 1.03, "true cell type", ha="left", va="bottom", fontsize=10, color=_INK)
     ax.text(1, 1.03, "predicted cell type", ha="right", va="bottom", fontsize=10, color=_INK)
     return ax
-
-
-def umap_of(embedding: Floats, *, most: int = 5000, seed: int = 0) -> tuple[Int64, Float64] | None:
-    """Lay cells out in two dimensions by UMAP (McInnes et al., 2018).
-
-    Parameters
-    ----------
-    embedding
-        (cells, width).
-    most
-        Cells to lay out, drawn at random where there are more.
-    seed
-        Decides the cells drawn and the layout.
-
-    Returns
-    -------
-    Places of the cells laid out, ascending, and their points (cells, 2); None for fewer than four cells.
-
-    Raises
-    ------
-    InputError
-        The embedding is not finite.
-    """
-    wrong = int((~np.isfinite(embedding)).any(1).sum())
-    if wrong:
-        raise InputError(
-            f"{wrong:,} of {len(embedding):,} cells have an embedding that is not finite. Train again."
-        )
-    if min(len(embedding), most) < _FEWEST:
-        return None
-    # Slow to import, and needed here alone.
-    import scanpy as sc
-    from anndata import AnnData
-
-    drawn = np.random.default_rng(seed).permutation(len(embedding))[:most]
-    cells = np.sort(drawn).astype(np.int64)
-    data = AnnData(np.asarray(embedding[cells], dtype=np.float32))
-    with catch_warnings():
-        # Cells that are exactly alike are not their own nearest neighbours, which scanpy repairs slowly.
-        simplefilter("ignore", SparseEfficiencyWarning)
-        sc.pp.neighbors(data, n_neighbors=min(15, len(cells) - 1), use_rep="X", random_state=seed)
-    sc.tl.umap(data, random_state=seed)
-    return cells, data.obsm["X_umap"].astype(np.float64)
 
 
 def write_figures(

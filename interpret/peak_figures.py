@@ -14,7 +14,7 @@ _TOP: Final = 3  # peaks of each type that are shown
 
 
 def plot_top_peaks(ax: Axes, peaks: pd.DataFrame) -> Axes:
-    """Draw the attention of every type's sentence to the peaks that some type attends to most.
+    """Draw the scores, in the sentence of every type, of the peaks that some type scores highest.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def plot_top_peaks(ax: Axes, peaks: pd.DataFrame) -> Axes:
     ax.imshow(share.to_numpy(), aspect="auto", cmap="Blues", vmin=0, vmax=1)
     ax.set_xticks(range(share.shape[1]), list(share.columns), rotation=60, ha="right", fontsize=8)
     ax.set_yticks(range(len(share)), list(share.index), fontsize=6)
-    ax.set_title("attention to the top peaks, beside each peak's highest", fontsize=9, loc="left")
+    ax.set_title("score of each type's top peaks, beside a peak's highest", fontsize=9, loc="left")
     return ax
 
 

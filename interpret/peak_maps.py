@@ -42,8 +42,10 @@ def write_peak_map(
 ) -> dict[str, Any]:
     """Write what an annotator attends to into a folder that exists.
 
-    ``peaks.parquet``: ``cell_type, peak, chrom, start, end, score, n_cells``, the attention of a type's sentence to
-    each peak, averaged over the cells told to be of that type (closed peaks count 0), highest first.
+    ``peaks.parquet``: ``cell_type, peak, chrom, start, end, score, n_cells``, what a type's sentence takes
+    from each peak, averaged over the cells told to be of that type (closed peaks count 0), highest first: attention in
+    published mode; in default mode evidence, which speaks against the type where it is negative. Peaks that say nothing
+    are left out.
     ``types.parquet``: ``cell_type, sentence, score, n_cells``, the attention of such cells to every sentence.
     ``markers.parquet``: ``cell_type, peak, rank, score``, the marker peaks in rank order.
     With ``per="cell"`` also ``cells/part-00000.parquet``: ``cell, cell_type, peak, score``, where ``cell_type`` is the

@@ -41,6 +41,8 @@ def show_metrics(metrics: dict[str, Any], where: Path) -> None:
             columns = [name for name in columns if name in _ANNOTATION]
             show_types(metrics[task]["per_type"])
         show_table(f"{task}, {metrics['split']} cells", columns, rows)
+    for note in metrics.get("notes", ()):
+        print(note)
     print(f"written: {where}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Self
@@ -23,7 +23,7 @@ from ..graphs.whole import new_folder
 from .annotation.calibrate import batches
 from .checkpoint import DESCRIPTION, FEATURES, SEEN, WEIGHTS, LoadedModel, check_features, load_model
 from .devices import device_of
-from .predictors import CONFIDENCE, EMBEDDING, LABEL, NOVELTY, PROBABILITIES, predictor_of
+from .predictors import CONFIDENCE, EMBEDDING, LABEL, NOVELTY, PROBABILITIES, describe, predictor_of
 from .registry import DEFAULT, kind_of
 from .train_options import TrainOptions
 from .training import fit
@@ -122,9 +122,11 @@ class Annotator:
             raise InputError(f"{model} does not annotate cells. Choose hitanno or a baseline.")
         self.model = model
         self.mode = mode
-        self.config = self.kind.config(**(settings or {}))
+        self.config = _made(self.kind.config, settings or {}, "settings")
         usual = {name: getattr(self.kind, name) for name in ("patience", "batch_size", "lr", "weight_decay")}
-        self.options = replace(TrainOptions(**usual, epochs=self.kind.epochs or 1), **options)
+        if options.keys() - {"seed"} and not self.kind.epochs:
+            raise InputError(f"{model} is fitted at once and takes no {', '.join(options)}. Leave it out.")
+        self.options = _made(TrainOptions, {**usual, "epochs": self.kind.epochs or 1, **options}, "options")
         self._loaded: LoadedModel | None = None
         self._folder: Path | None = None
 
@@ -230,12 +232,6 @@ class Annotator:
             raise InputError(f"{graphs.root} has no cells to annotate. Pass a dataset with cells.")
         parts = [predictor.predict(batch.to(device)) for _, batch in batches(graphs, cells, batch_size)]
         found = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
-        manifest = loaded.manifest
-        about = {
-            **{name: manifest[name] for name in ("kind", "mode", "cell_types")},
-            "trained_on": manifest["dataset"],
-            **predictor.outputs(),
-        }
         return Annotations(
             pd.Index(graphs.cells["barcode"].to_numpy()[cells].astype(str)),
             pd.Categorical.from_codes(found[LABEL].tolist(), pd.Index(self.cell_types)),
@@ -243,7 +239,7 @@ class Annotator:
             found[NOVELTY],
             found[PROBABILITIES],
             found[EMBEDDING],
-            about,
+            describe(loaded.manifest, predictor.outputs()),
         )
 
     def save(self, folder: str | Path) -> None:
@@ -275,3 +271,10 @@ class Annotator:
         annotator = cls(manifest["kind"], mode=manifest["mode"], settings=manifest["config"])
         annotator._loaded, annotator._folder = loaded, Path(run)
         return annotator
+
+
+def _made(kind: type, values: Mapping[str, Any], what: str) -> Any:
+    known = [field.name for field in fields(kind)]
+    if unknown := [name for name in values if name not in known]:
+        raise InputError(f"{what}: there is no {', '.join(unknown)}. There are {', '.join(known)}.")
+    return kind(**values)

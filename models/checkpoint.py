@@ -74,6 +74,7 @@ def save_model(folder: Path, model: Any, graphs: MultiomeGraphs) -> None:
         "kind": model.kind,
         "mode": model.mode,
         "cell_types": list(getattr(model, "cell_types", ())),
+        "notes": list(getattr(model, "notes", ())),
         "config": asdict(model.config),
         "chromosomes": graphs.store.manifest["chromosomes"],
         "genome": graphs.store.manifest["genome"],
@@ -100,7 +101,7 @@ def load_model(run: Path) -> LoadedModel:
         model = kind.model.from_tensors(tensors, config, len(manifest["chromosomes"]))
         model = model.to(next(value.dtype for value in tensors.values() if value.is_floating_point()))
         model.load_state_dict(tensors)
-        model.cell_types = tuple(manifest["cell_types"])
+        model.cell_types, model.notes = tuple(manifest["cell_types"]), list(manifest["notes"])
         features = Store(run / FEATURES)
         genes, peaks = features.table("genes"), features.table("peaks")
     except (InputError, OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+# Title -> columns; what a model does not log is not drawn.
+_PANELS: Final[dict[str, tuple[str, ...]]] = {
+    "Matching (loss)": ("train_matching", "validation_matching"),
+    "Translation (loss)": ("train_translation", "validation_translation"),
+    "Loss": ("train_loss", "validation_loss", "validation_balanced_loss"),
+    "Validation": (
+        "validation_accuracy",
+        "validation_macro_f1",
+        "validation_mae",
+        "validation_mrr",
+    ),
+}
 
 
 def draw_curves(history: pd.DataFrame, path: Path) -> None:
@@ -20,28 +34,28 @@ def draw_curves(history: pd.DataFrame, path: Path) -> None:
     path
         PNG to write.
     """
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    matching, translation, measures = figure.subplots(1, 3)
-    for axes, part, colour in ((matching, "matching", "C0"), (translation, "translation", "C1")):
-        for stage, style in (("train", "--"), ("validation", "-")):
-            _line(axes, history, f"{stage}_{part}", style, colour)
-        axes.set(xlabel="epoch", ylabel="loss", title=part.capitalize())
-    for name, colour in (("accuracy", "C2"), ("mae", "C3"), ("mrr", "C4")):
-        _line(measures, history, f"validation_{name}", "-", colour)
-    measures.set(xlabel="epoch", title="Validation")
-    for axes in (matching, translation, measures):
+    panels = {title: found for title, names in _PANELS.items() if (found := _there(history, names))}
+    figure = Figure(figsize=(3.7 * len(panels), 3.2), layout="constrained")
+    for axes, (title, columns) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        for i, column in enumerate(columns):
+            _line(axes, history, column, "--" if column.startswith("train") else "-", f"C{i}")
+        axes.set(xlabel="epoch", title=title)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
-        if "validation_score" in history and axes.lines:
+        if "validation_score" in history:
             best = history["epoch"][history["validation_score"].idxmax()] + 1
             axes.axvline(best, color="0.7", linewidth=1, zorder=0, label="kept")
-        if axes.lines:
-            axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
 
 
+def _there(history: pd.DataFrame, names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if name in history]
+
+
 def _line(axes: Axes, history: pd.DataFrame, column: str, style: str, colour: str) -> None:
-    if column in history:
-        label = column.replace("_", " ")
-        marker = "o" if len(history) == 1 else None
-        axes.plot(history["epoch"] + 1, history[column], style, color=colour, label=label, marker=marker)
+    label = column.replace("_", " ")
+    marker = "o" if len(history) == 1 else None
+    axes.plot(history["epoch"] + 1, history[column], style, color=colour, label=label, marker=marker)

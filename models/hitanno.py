@@ -63,7 +63,7 @@ class SentenceConfig:
 
     def __post_init__(self) -> None:
         for good, problem in (
-            (self.smoothing > 0, f"smoothing={self.smoothing}: must be positive"),
+            (1e-6 <= self.smoothing <= 1e6, f"smoothing={self.smoothing}: choose a number from 1e-6 to 1e6"),
             (self.cell_layers >= 0, f"cell_layers={self.cell_layers}: must not be negative"),
             (0 <= self.dropout < 1, f"dropout={self.dropout}: choose a number from 0 to below 1"),
             (0 <= self.balance <= 1, f"balance={self.balance}: choose a number from 0 to 1"),

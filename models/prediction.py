@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +30,7 @@ from .predictors import (
     MATCH_CHANCE,
     NOVELTY,
     Predictor,
+    describe,
     predictor_of,
 )
 
@@ -46,6 +46,7 @@ def write_predictions(
     graphs: MultiomeGraphs,
     out: Path,
     *,
+    notes: Sequence[str] = (),
     batch_size: int | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -62,6 +63,8 @@ def write_predictions(
         Cells with the model's genes and peaks.
     out
         File to write; it appears whole or not at all.
+    notes
+        How the cells were read, kept in ``uns``.
     batch_size
         Cells at a time; by default what suits the mode.
     progress
@@ -90,7 +93,7 @@ def write_predictions(
     with new_file(out) as partial, bar:
         for begin, found in _predictions(predictor, loaded.model, graphs, size):
             if begin == 0:
-                places = _reserve(partial, _frame(loaded, graphs, words), found)
+                places = _reserve(partial, _frame(loaded, graphs, words, notes), found)
             _write_rows(partial, places, begin, found)
             bar.update(len(next(iter(found.values()))))
     return {"out": str(out), "cells": n_cells, "genes": len(loaded.genes), "predicted": words}
@@ -173,7 +176,9 @@ def _write_rows(path: Path, places: dict[str, Place], begin: int, found: dict[st
             file.write(rows.data)
 
 
-def _frame(loaded: LoadedModel, graphs: MultiomeGraphs, words: dict[str, str]) -> ad.AnnData:
+def _frame(
+    loaded: LoadedModel, graphs: MultiomeGraphs, words: dict[str, str], notes: Sequence[str]
+) -> ad.AnnData:
     """Return all of the file but its large arrays."""
     cells, genes, manifest = graphs.cells, loaded.genes, loaded.manifest
     obs = pd.DataFrame(index=pd.Index(cells["barcode"].astype(str), name="barcode"))
@@ -186,17 +191,9 @@ def _frame(loaded: LoadedModel, graphs: MultiomeGraphs, words: dict[str, str]) -
         obs[name] = np.full(len(obs), np.nan, _NUMBER)
     var = genes[[name for name in _VAR if name in genes]].set_axis(pd.Index(genes["gene"], name="gene"))
     var = var.assign(**{str(name): pd.Categorical(var[name]) for name in var.select_dtypes(object)})
-    about = {
-        "version": version("scweave"),
-        "model": manifest["kind"],
-        "mode": manifest["mode"],
-        "schema_version": manifest["schema_version"],
-        "trained_on": manifest["dataset"],
-        "genome": manifest["genome"] or "unknown",
-        EXPRESSION: "nothing: expression is predicted from ATAC, by a model that was trained to",
-        **({"cell_types": cell_types} if cell_types else {}),
-        **words,
-    }
+    about = describe(manifest, words)
+    if notes:
+        about["notes"] = list(notes)
     if LABEL in words:
         return ad.AnnData(obs=obs, uns={"scweave": about})
     return ad.AnnData(obs=obs, var=var, uns={"scweave": about})

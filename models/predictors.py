@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, Final, Protocol
 
 from torch import Tensor
@@ -161,3 +163,22 @@ def predictor_of(model: Any, modalities: tuple[str, ...]) -> Predictor:
             " Pass both modalities of the query, or train with --mode default."
         )
     return predictor
+
+
+def describe(manifest: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, Any]:
+    """Return what ``uns["scweave"]`` says of predictions: the model, and what each part is."""
+    about = {
+        "version": version("scweave"),
+        "model": manifest["kind"],
+        "mode": manifest["mode"],
+        "schema_version": manifest["schema_version"],
+        "trained_on": manifest["dataset"],
+        "genome": manifest["genome"] or "unknown",
+    }
+    if LABEL in words:
+        return {**about, "cell_types": list(manifest["cell_types"]), **words}
+    return {
+        **about,
+        EXPRESSION: "nothing: expression is predicted from ATAC, by a model that was trained to",
+        **words,
+    }

@@ -85,7 +85,7 @@ KINDS: Final[dict[str, dict[str, Kind]]] = {
         "published": Kind(CrossRec, CrossRecConfig, "recommendation", 100, 10, 32, 5e-4, 1e-5),
     },
     "hitanno": {
-        "default": Kind(HitAnno, SentenceConfig, "annotation", 50, 8, 256, 1e-2, 0.3),
+        "default": Kind(HitAnno, SentenceConfig, "annotation", 50, 8, 64, 1e-2, 0.3),
         "published": Kind(PublishedHitAnno, HitAnnoConfig, "annotation", 20, 3, 64, 1e-4, 0.0),
     },
     **{

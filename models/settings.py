@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from ..graphs.errors import InputError
 
@@ -19,6 +19,7 @@ def parse_settings(settings: Sequence[str], config: type) -> Any:
     """
     usual = config()
     known = {f.name: getattr(usual, f.name) for f in fields(config)}
+    types = get_type_hints(config)
     chosen: dict[str, Any] = {}
     for setting in settings:
         key, sign, text = setting.partition("=")
@@ -27,16 +28,17 @@ def parse_settings(settings: Sequence[str], config: type) -> Any:
         if key not in known:
             choices = ", ".join(f"{name}={value}" for name, value in known.items())
             raise InputError(f"--set {setting}: no such setting. There are (with their defaults) {choices}.")
-        chosen[key] = _typed(key, text, known[key])
+        chosen[key] = _typed(key, text, types[key], known[key])
     return config(**chosen)
 
 
-def _typed(key: str, text: str, default: Any) -> Any:
+def _typed(key: str, text: str, hint: Any, default: Any) -> Any:
+    """Read a value by the type of its field; what is a choice of words stays text, and is checked by the configuration."""
+    kind = next((t for t in (get_args(hint) or (hint,)) if t in (bool, int, float)), str)
     try:
-        if isinstance(default, bool):
+        if kind is bool:
             return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
-        return type(default)(text)
+        return kind(text)
     except (ValueError, KeyError):
-        raise InputError(
-            f"--set {key}={text}: expected a {type(default).__name__}, like {default}."
-        ) from None
+        like = f", like {default}" if default is not None else ""
+        raise InputError(f"--set {key}={text}: expected a {kind.__name__}{like}.") from None

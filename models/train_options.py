@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from ..graphs.errors import InputError
+
+PRECISIONS: Final = ("32-true", "64-true", "bf16-mixed")
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class TrainOptions:
     seed
         Decides initial weights, order and dropout.
     precision
-        ``32-true`` or ``64-true``, as Lightning names them.
+        ``32-true``, ``64-true`` or ``bf16-mixed``, as Lightning names them; recommenders do not mix.
     accelerator
         As Lightning names it; ``auto`` takes a GPU when there is one.
     """
@@ -38,5 +41,5 @@ class TrainOptions:
         for name in ("epochs", "batch_size", "lr", "patience"):
             if not getattr(self, name) > 0:  # also refuses NaN
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be positive.")
-        if self.precision not in ("32-true", "64-true"):
-            raise InputError(f"--precision {self.precision}: models train in 32-true or 64-true.")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"--precision {self.precision}: choose {', '.join(PRECISIONS)}.")

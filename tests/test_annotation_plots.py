@@ -22,9 +22,9 @@ from scweave.interpret.annotation_plots import (
     embedding_map,
     reliability_curve,
     spread,
-    umap_of,
     write_figures,
 )
+from scweave.interpret.umap import umap_of
 from scweave.models.annotation.metrics import calibration_error, reliability
 
 CONFUSION = {

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import sparse
 
 from scweave.commands.evaluate import evaluate_run
 from scweave.commands.jobs import Job
@@ -344,8 +343,49 @@ def test_untrained_and_foreign_annotators_are_refused(simulated_dataset, tmp_pat
         Annotator.load(tmp_path)
 
 
-def test_cells_without_counts_are_told_something(trained, modalities):
-    atac = modalities["atac"].copy()
-    atac.X = sparse.csr_matrix(atac.X)
-    found = annotate(trained["hitanno"], atac)
-    assert np.isfinite(found.probabilities).all()
+def test_options_and_settings_are_checked_by_name(simulated_dataset):
+    for bad, match in (
+        (lambda: Annotator("logreg", epochs=3), "fitted at once"),
+        (lambda: Annotator("hitanno", speed=3), "there is no speed"),
+        (lambda: Annotator("hitanno", settings={"speed": 3}), "there is no speed"),
+        (lambda: Annotator("hitanno", settings={"balance": 2.0}), "balance"),
+    ):
+        with pytest.raises(InputError, match=match):
+            bad()
+    config = Job(simulated_dataset, simulated_dataset, "logreg", settings=("balanced=true", "C=0.5")).config()
+    assert (config.balanced, config.C) == (True, 0.5)
+    with pytest.raises(InputError, match="balanced=perhaps: expected a bool"):
+        Job(simulated_dataset, simulated_dataset, "logreg", settings=("balanced=perhaps",)).config()
+
+
+@pytest.mark.parametrize("name", ["hitanno", "hitanno published", "mlp"])
+def test_mixed_precision_trains(simulated_dataset, name):
+    found = annotator(name, precision="bf16-mixed").fit(simulated_dataset).predict(simulated_dataset)
+    assert np.isfinite(found.probabilities).all() and found.probabilities.dtype == np.float32
+    with pytest.raises(InputError, match="--precision"):
+        Job(simulated_dataset, simulated_dataset, "hitanno", precision="8-bit").options()
+
+
+def test_genes_are_mapped_by_name_and_the_share_is_told(modalities, simulated_dataset, tmp_path):
+    learnt = Annotator("logreg", settings={"features": "pca"}).fit(simulated_dataset, run=tmp_path / "run")
+    rna = modalities["rna"][:, ::-1].copy()
+    expected = learnt.predict(simulated_dataset)
+    found = annotate(learnt, rna)
+    assert list(found.labels) == list(expected.labels)
+    few = rna[:, : rna.n_vars // 2].copy()
+    fewer = annotate(learnt, few)
+    nothing = np.asarray(few.X.sum(1)).ravel() == 0  # such cells have no profile, and get no label
+    assert (few.obs["scweave_label"].isna() == nothing).all()
+    assert (np.isnan(few.obsm["X_scweave"]).any(1) == nothing).all()
+    assert len(fewer.labels) == (~nothing).sum()
+    assert any("genes of the query mapped" in note for note in fewer.about["notes"])
+    with pytest.raises(InputError, match="genes"):
+        annotate(learnt, rna[:, :5].copy())
+
+
+def test_cells_without_counts_are_told_something(trained, random_dataset):
+    """The third cell of this dataset holds nothing; it gets the probabilities of an average cell, not NaN."""
+    learnt = annotator("hitanno").fit(random_dataset)
+    found = learnt.predict(random_dataset)
+    for part in PARTS:
+        assert np.isfinite(getattr(found, part)).all(), part

@@ -81,6 +81,7 @@ def save_baselines(run: Path, models: Mapping[str, AnnotatorModel]) -> None:
             "kind": model.kind,
             "config": asdict(model.config),
             "cell_types": list(model.cell_types),
+            "notes": list(model.notes),
             "same": same,
         }
     save_tensors(run / TENSORS, tensors)
@@ -113,5 +114,5 @@ def _model(name: str, about: dict[str, Any], tensors: dict[str, Tensor]) -> Anno
     kind = kind_of(about["kind"])
     model: AnnotatorModel = kind.model.from_tensors(own, kind.config(**about["config"]), 0)
     model.load_state_dict(own)
-    model.cell_types = tuple(about["cell_types"])
+    model.cell_types, model.notes = tuple(about["cell_types"]), list(about["notes"])
     return model.eval()

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 Int64 = NDArray[np.int64]
 
 _QUANTILES: Final = 1001  # of the reference distances that are kept
-_WIDEST: Final = 20.0  # a temperature beyond it, or below its inverse, says that the logits say nothing
+_WIDEST: Final = 100.0  # a temperature beyond it, times the spread of the logits, says that they say nothing
+_TINY: Final = 1e-6
 _RIDGE: Final = 1e-3  # added to the covariance, as a share of its mean variance
 
 
@@ -22,7 +23,8 @@ class Calibration(nn.Module):
     """Temperature of the probabilities, and distances of cells from what was trained on.
 
     Confidence is the largest of softmax(logits / temperature); the temperature makes validation cells
-    likeliest (Guo et al., ICML 2017), with a standard normal prior of its logarithm. Novelty is the mean of two
+    likeliest (Guo et al., ICML 2017), with a standard normal prior of its logarithm beside that of the
+    logits' spread. Novelty is the mean of two
     places among held-out cells, from 0 to 1: the share of them that are told with more confidence, and
     the share that lie nearer to a type, by the smallest Mahalanobis distance of the embedding from the
     centroids of the training cells, with one covariance for all types (Lee et al., NeurIPS 2018). A new type may
@@ -63,14 +65,17 @@ class Calibration(nn.Module):
         if not len(codes):
             return
 
+        wide = logits.double()
+        spread = float((wide - wide.mean(1, keepdim=True)).std(correction=0).clamp_min(_TINY))
+
         def loss(log_temperature: float) -> float:
-            scaled = logits.double() / np.exp(log_temperature)
+            scaled = wide / (spread * np.exp(log_temperature))
             # A few cells that are all told rightly would ask for no doubt at all: a normal prior keeps some.
             return float(F.cross_entropy(scaled, codes, reduction="sum")) + log_temperature**2 / 2
 
         bound = float(np.log(_WIDEST))
         found = minimize_scalar(loss, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-6})
-        self.temperature.fill_(float(np.exp(found.x)))
+        self.temperature.fill_(spread * float(np.exp(found.x)))
 
     @torch.no_grad()
     def fit_novelty(self, embedding: Tensor, codes: Tensor, reference: Tensor, logits: Tensor) -> None:

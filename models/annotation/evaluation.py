@@ -100,6 +100,7 @@ def evaluate_annotator(
         "split": split,
         "fold": graphs.fold,
         "annotation": _figures(model, reading, codes),
+        "notes": list(model.notes),
         "unknown_types": {str(name): int(n) for name, n in zip(unknown, counts, strict=True)},
         "baselines": {"annotation": told},
     }

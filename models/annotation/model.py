@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -49,6 +49,8 @@ class AnnotatorModel(nn.Module, ABC):
         Dataclass of settings.
     cell_types
         The vocabulary: types that training cells have, in the order of logits.
+    notes
+        What was met while it was fitted that a reader of its results should know.
     modalities
         What the model reads.
     calibration
@@ -59,6 +61,7 @@ class AnnotatorModel(nn.Module, ABC):
     mode: ClassVar[str] = "default"
     config: Any
     cell_types: tuple[str, ...] = ()
+    notes: Sequence[str] = ()
     modalities: tuple[str, ...]
     calibration: Calibration
 

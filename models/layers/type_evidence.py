@@ -47,9 +47,11 @@ class TypeEvidence(nn.Module):
         super().__init__()
         self.prior = smoothing * n_peaks
         self.sums: Tensor
+        self.totals: Tensor
         self.background: Tensor
         self.table: Tensor
         self.register_buffer("sums", torch.zeros(n_peaks, n_types))
+        self.register_buffer("totals", torch.zeros(n_types))
         self.register_buffer("background", torch.ones(n_peaks))
         self.register_buffer("table", torch.zeros(n_peaks, n_types))
 
@@ -75,6 +77,7 @@ class TypeEvidence(nn.Module):
         seen = pooled > 0
         background = (pooled + _LEAST * seen) / (pooled + _LEAST * seen).sum().clamp_min(_LEAST)
         self.sums.copy_(table)
+        self.totals.copy_(table.sum(0))
         self.background.copy_(torch.where(seen, background, 1.0))
         self.table.copy_(self._ratio(table, table.sum(0), self.background.double()[:, None]) * seen[:, None])
 
@@ -100,7 +103,7 @@ class TypeEvidence(nn.Module):
         """
         weight = self.weights(profiles)
         code = codes[profiles.cell]
-        total = self.sums.sum(0)[codes] - profiles.total(weight)
+        total = self.totals[codes] - profiles.total(weight)
         rest = (self.sums[profiles.ids, code] - weight).clamp_min(0)
         ratio = self._ratio(rest, total[profiles.cell], self.background[profiles.ids])
         found = profiles.bag(weight, self.table)
