@@ -30,6 +30,8 @@ def demo_run(
 ) -> dict[str, Any]:
     """Run the main job on a simulated experiment: simulate, build, train, evaluate, predict, map.
 
+    CrossRec is trained for the map, HitAnno for the cell types.
+
     Parameters
     ----------
     out
@@ -59,9 +61,17 @@ def demo_run(
     build([files.h5mu], dataset, gtf=files.gtf, fasta=files.fasta, options=options, progress=progress)
     metrics = run(Job(dataset, model, "crossrec", epochs=epochs, seed=seed), progress=progress)
     predicted = predict_run(model, [dataset], out / "predictions.h5ad", progress=progress)
+    types = run(Job(dataset, out / "annotator", "hitanno", seed=seed), progress=progress)
     maps = write_maps(model, dataset, out / "maps", truth=files.links, truth_kind="links", progress=progress)
     seconds = round(time.monotonic() - start, 1)
-    return {"out": str(out), "seconds": seconds, "metrics": metrics, "predicted": predicted, "map": maps}
+    return {
+        "out": str(out),
+        "seconds": seconds,
+        "metrics": metrics,
+        "annotation": types,
+        "predicted": predicted,
+        "map": maps,
+    }
 
 
 def _clear_demo(out: Path) -> None:

@@ -88,8 +88,11 @@ def show_demo(summary: dict[str, Any]) -> None:
     """Print what the demo found, and where to look."""
     out = Path(summary["out"])
     show_metrics(summary["metrics"], out / "run" / "metrics.json")
+    show_metrics(summary["annotation"], out / "annotator" / "metrics.json")
     show_map(summary["map"], out / "maps")
-    print(f"the demo took {summary['seconds']:.0f} s; look at {out}/run/curves.png and {out}/maps/map.png")
+    print(
+        f"the demo took {summary['seconds']:.0f} s; look at {out}/maps/map.png and {out}/annotator/metrics_figures"
+    )
 
 
 def show_study(content: dict[str, Any], out: Path) -> None:

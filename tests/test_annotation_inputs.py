@@ -17,16 +17,16 @@ from handmade_experiment import build_one
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
 from scweave.models.annotation import inputs as module
+from scweave.models.annotation.draws import stratified
 from scweave.models.annotation.inputs import (
     Inputs,
-    Prepared,
     TfIdf,
     resolve,
-    stratified,
     variable_genes,
     weighted_matrix,
 )
 from scweave.models.annotation.model import labelled
+from scweave.models.annotation.prepared import Prepared
 
 KINDS = ["lsi", "pca", "both", "tfidf"]
 WIDTH = 5

@@ -33,9 +33,9 @@ from scweave.models.annotation.closed_form import (
     baseline_configs,
     fit_baselines,
 )
-from scweave.models.annotation.inputs import Prepared
 from scweave.models.annotation.model import labelled
 from scweave.models.annotation.networks import CnnAnnotator, MlpAnnotator, NetworkConfig
+from scweave.models.annotation.prepared import Prepared
 
 REDUCED = ["lsi", "pca", "both"]
 LINEAR = {"logreg": LogregAnnotator, "svm": SvmAnnotator}

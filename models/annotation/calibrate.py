@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from ...graphs.dataset import MultiomeGraphs
 from ..devices import device_of
-from .inputs import stratified
+from .draws import stratified
 from .model import AnnotatorModel, Reading, codes_of
 
 Int64 = NDArray[np.int64]

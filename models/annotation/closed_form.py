@@ -22,9 +22,10 @@ from tqdm.auto import tqdm
 from ...graphs.dataset import MultiomeGraphs
 from ...graphs.errors import InputError
 from .calibration import Calibration
-from .inputs import FEATURES, MODALITIES_OF, Features, Inputs, Prepared, resolve
+from .inputs import FEATURES, MODALITIES_OF, Features, Inputs, resolve
 from .metrics import agreement, confusion_counts
 from .model import AnnotatorModel, Reading
+from .prepared import Prepared
 
 Int64 = NDArray[np.int64]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 import numpy as np
@@ -17,9 +16,9 @@ from torch_geometric.data import Batch
 
 from ...graphs.csr import CsrRows
 from ...graphs.dataset import MultiomeGraphs
-from ...graphs.schema import ATAC, RNA, SPLITS
+from ...graphs.schema import ATAC, RNA
 from ..layers.profiles import Profiles
-from .model import codes_of, labelled, vocabulary
+from .draws import drawn
 
 Int64 = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -40,7 +39,7 @@ _PARTS: Final[dict[Features, tuple[Features, ...]]] = {
 }
 _OF_DEPTH: Final = 0.5  # a first component that correlates more with depth than this is left out
 _DEPTH: Final = 1e4  # counts that RNA profiles are scaled to
-_MOST: Final = 20_000  # training cells that components, and models of unreduced TF-IDF, are fitted on
+MOST: Final = 20_000  # training cells that components, and models of unreduced TF-IDF, are fitted on
 _NO_SPREAD: Final = 1e-6
 _CHUNK: Final = 1024  # cells at a time
 
@@ -276,73 +275,6 @@ class Inputs(nn.Module):
         return self.get_submodule(name)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Features of training and validation cells, for any number of annotators.
-
-    Attributes
-    ----------
-    inputs
-        What makes the features.
-    cell_types
-        Vocabulary.
-    train, codes
-        (cells, width) and (cells,).
-    validation, truth
-        The same of validation cells whose type is in the vocabulary.
-    notes
-        What was left out.
-    """
-
-    inputs: Inputs
-    cell_types: tuple[str, ...]
-    train: Matrix
-    codes: Int64
-    validation: Matrix
-    truth: Int64
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def of(
-        cls, graphs: MultiomeGraphs, features: Features, *, width: int = 50, seed: int = 0, most: int = _MOST
-    ) -> Prepared:
-        """Fit features on training cells.
-
-        Parameters
-        ----------
-        graphs
-            Labelled training cells.
-        features
-            ``lsi``, ``pca``, ``both``, ``tfidf`` or ``auto``.
-        width, seed
-            Components, and what decides their randomised part.
-        most
-            Training cells that components are fitted on, and that unreduced TF-IDF is made of.
-        """
-        features = resolve(features, graphs.modalities)
-        graphs.require(MODALITIES_OF[features], f"features={features}")
-        inputs = Inputs.fitted(graphs, features, width=width, most=most, seed=seed)
-        return cls.with_inputs(graphs, inputs, seed=seed, most=most)
-
-    @classmethod
-    def with_inputs(
-        cls, graphs: MultiomeGraphs, inputs: Inputs, *, seed: int = 0, most: int = _MOST
-    ) -> Prepared:
-        """Take features that are fitted already."""
-        cell_types, codes = vocabulary(graphs)
-        cells, _ = graphs.pairs_of(range(len(graphs)))
-        held_out, truth = _validation(graphs, cell_types)
-        notes = []
-        if len(cells) > most:
-            what = "components"
-            if inputs.features == "tfidf":
-                what, kept = "the model", stratified(codes, most, seed)
-                cells, codes = cells[kept], codes[kept]
-            notes.append(f"{what} fitted on about {most:,} of {len(graphs):,} training cells")
-        train, validation = inputs.of(graphs, cells), inputs.of(graphs, held_out)
-        return cls(inputs, cell_types, train, codes, validation, truth, tuple(notes))
-
-
 def resolve(features: Features, modalities: Sequence[str]) -> Features:
     """Return what ``auto`` means where some modalities were measured: ``lsi``, or ``pca`` without ATAC."""
     if features != "auto":
@@ -354,35 +286,6 @@ def variable_genes(graphs: MultiomeGraphs) -> Int64:
     """Return the highly variable genes of the dataset; all genes where none is marked."""
     marked = graphs.genes.highly_variable.numpy()
     return np.flatnonzero(marked) if marked.any() else np.arange(len(marked))
-
-
-def drawn(cells: Int64, most: int, seed: int) -> Int64:
-    """Return ``most`` of the cells, in ascending order, drawn by ``seed``; all where there are no more."""
-    if len(cells) <= most:
-        return cells
-    return np.sort(np.random.default_rng([seed, 3]).permutation(cells)[:most])
-
-
-def stratified(codes: Int64, most: int, seed: int) -> Int64:
-    """Return about ``most`` cells, in ascending order: the same share of each type, at least one.
-
-    Parameters
-    ----------
-    codes
-        (cells,) type of each cell.
-    most
-        Cells to keep; all where there are no more.
-    seed
-        Decides which.
-    """
-    if len(codes) <= most:
-        return np.arange(len(codes))
-    order = np.random.default_rng([seed, 4]).permutation(len(codes))
-    order = order[np.argsort(codes[order], kind="stable")]
-    sizes = np.bincount(codes)
-    rank = np.arange(len(codes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    kept = np.repeat(np.ceil(sizes * most / len(codes)), sizes)
-    return np.sort(order[rank < kept])
 
 
 def weighted_matrix(weigh: Callable[[Profiles], Tensor], rows: CsrRows, cells: Int64) -> sparse.csr_matrix:
@@ -411,11 +314,3 @@ def _correlation(first: Floats, second: Floats) -> float:
     first, second = first - first.mean(), second - second.mean()
     length = float(np.linalg.norm(first) * np.linalg.norm(second))
     return float(first @ second) / length if length > _NO_SPREAD else 0.0
-
-
-def _validation(graphs: MultiomeGraphs, cell_types: tuple[str, ...]) -> tuple[Int64, Int64]:
-    """Return validation cells (row numbers) of known types, and their types."""
-    held_out = labelled(graphs.part("cells", SPLITS[1]))
-    cells, _ = held_out.pairs_of(range(len(held_out)))
-    codes = codes_of(cell_types, graphs).numpy()[graphs.cell_type_codes[cells]]
-    return cells[codes >= 0], codes[codes >= 0]
