@@ -89,7 +89,8 @@ class AnnotatorModel(nn.Module, ABC):
 
     def optimisers(self, lr: float, weight_decay: float) -> list[optim.Optimizer]:
         """Return the optimisers of all parameters; none where the model is fitted as it is made."""
-        return [optim.Adam(self.parameters(), lr=lr, weight_decay=weight_decay)]
+        # Fused, as tables of all peaks take most of a step otherwise.
+        return [optim.Adam(self.parameters(), lr=lr, weight_decay=weight_decay, fused=True)]
 
     def lr_factor(self, epoch: float) -> float:
         """Return the share of the learning rate that a step takes; ``epoch`` counts parts of epochs."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn, optim
+from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from ...graphs.dataset import MultiomeGraphs
@@ -102,10 +102,6 @@ class NetworkAnnotator(AnnotatorModel):
 
     def prepare(self, graphs: MultiomeGraphs) -> None:
         """Take from training cells what is not learnt."""
-
-    def optimisers(self, lr: float, weight_decay: float) -> list[optim.Optimizer]:
-        """Return Adam; fused, as the table of all peaks takes most of a step otherwise."""
-        return [optim.Adam(self.parameters(), lr=lr, weight_decay=weight_decay, fused=True)]
 
     def score(self, figures: Mapping[str, float]) -> float:
         """Return macro-F1: the loss is least long before rare types are told."""
