@@ -111,9 +111,7 @@ def judge_all(
         baselines: dict[str, Any] = {}
         if method == "hitanno_default":
             trained = MultiomeGraphs(dataset)
-            baselines = run_baselines(
-                folder / method, trained, trained.fingerprint, seed=seed, progress=False
-            )
+            baselines = run_baselines(folder / method, annotator.loaded, trained, seed=seed, progress=False)
             baselines[EVIDENCE] = evidence_alone(folder / method)
         graphs = MultiomeGraphs(judged)
         metrics = evaluate_annotator(annotator.loaded.model, graphs, baselines, progress=False).metrics

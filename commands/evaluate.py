@@ -65,8 +65,7 @@ def _evaluate_annotator(
     progress: bool,
 ) -> dict[str, Any]:
     """Write the figures, and pictures of them into a folder beside."""
-    trained_on = loaded.manifest["dataset"]
-    baselines = run_baselines(run, graphs, trained_on, seed=seed, progress=progress)
+    baselines = run_baselines(run, loaded, graphs, seed=seed, progress=progress)
     judged = evaluate_annotator(loaded.model, graphs, baselines, split=split, progress=progress)
     write_json(out, judged.metrics)
     pictures = out.with_name(f"{out.stem}_figures")

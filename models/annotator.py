@@ -186,6 +186,8 @@ class Annotator:
             Show a bar.
         """
         folder = self._temporary() if run is None else Path(run)
+        if not resume and (folder / DESCRIPTION).exists():
+            raise InputError(f"{folder} holds a trained model already. Choose another run, or resume=True.")
         folder.mkdir(parents=True, exist_ok=True)
         fit(
             self.kind,

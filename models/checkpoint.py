@@ -18,7 +18,7 @@ from torch import Tensor
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.features import write_features
-from ..graphs.schema import ATAC, RNA, SPLITS, Split
+from ..graphs.schema import RNA, SPLITS, Split
 from ..graphs.store import Store
 from ..graphs.whole import new_file, write_json
 from .devices import best_device
@@ -101,12 +101,19 @@ def load_model(run: Path) -> LoadedModel:
         model = kind.model.from_tensors(tensors, config, len(manifest["chromosomes"]))
         model = model.to(next(value.dtype for value in tensors.values() if value.is_floating_point()))
         model.load_state_dict(tensors)
+        _check_vocabulary(manifest["cell_types"], tensors)
         model.cell_types, model.notes = tuple(manifest["cell_types"]), list(manifest["notes"])
         features = Store(run / FEATURES)
         genes, peaks = features.table("genes"), features.table("peaks")
     except (InputError, OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"the model in {run} is damaged ({_first_line(error)}). Train it anew.") from error
     return LoadedModel(model.eval().to(best_device()), manifest, genes, peaks)
+
+
+def _check_vocabulary(cell_types: list[str], tensors: dict[str, Tensor]) -> None:
+    told = len(tensors["calibration.centroids"]) if "calibration.centroids" in tensors else 0
+    if len(set(cell_types)) != len(cell_types) or len(cell_types) != told:
+        raise ValueError(f"{len(cell_types)} cell types for weights of {told}")
 
 
 def open_for(loaded: LoadedModel, root: Path, *, split: Split | None = None) -> MultiomeGraphs:
@@ -175,16 +182,27 @@ def check_features(loaded: LoadedModel, graphs: MultiomeGraphs) -> None:
     InputError
         Says which features differ and how many are shared.
     """
-    for modality, kind, column, ours, theirs in (
-        (RNA, "genes", "gene", loaded.genes, graphs.genes.frame),
-        (ATAC, "peaks", "peak", loaded.peaks, graphs.peaks.frame),
-    ):
-        if modality in loaded.model.modalities and not ours[column].equals(theirs[column]):
-            shared = theirs[column].isin(ours[column]).sum()
+    for modality in loaded.model.modalities:
+        if not same_features(loaded, graphs, modality):
+            ours, theirs = _features(loaded, graphs, modality)
+            shared, kind = theirs.isin(ours).sum(), "genes" if modality == RNA else "peaks"
             raise InputError(
                 f"the dataset's {kind} are not those of the model: {shared:,} of {len(theirs):,} are among its "
-                f"{len(ours):,}. Use the dataset that the model was trained on, or train on this one."
+                f"{len(ours):,}. Use the dataset that the model was trained on, or train on this one; `scweave build"
+                f" --like RUN/{FEATURES}` makes one of other cells."
             )
+
+
+def same_features(loaded: LoadedModel, graphs: MultiomeGraphs, modality: str) -> bool:
+    """Whether the genes (``rna``) or peaks (``atac``) of a dataset are those a model was trained with."""
+    ours, theirs = _features(loaded, graphs, modality)
+    return bool(ours.equals(theirs))
+
+
+def _features(loaded: LoadedModel, graphs: MultiomeGraphs, modality: str) -> tuple[pd.Series, pd.Series]:
+    if modality == RNA:
+        return loaded.genes["gene"], graphs.genes.frame["gene"]
+    return loaded.peaks["peak"], graphs.peaks.frame["peak"]
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:

@@ -228,10 +228,9 @@ class HitAnno(AnnotatorModel):
     @torch.no_grad()
     def ranked_markers(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return type, peak and score of the peaks that add most to the evidence of a mean cell of the type."""
-        table = self.evidence.table - self.evidence.table.mean(1, keepdim=True)
-        shares = self.evidence.sums / self.evidence.sums.sum(0).clamp_min(1e-12)
-        best = (shares * table).T.topk(min(_MARKERS, len(table)), dim=1)
-        types = torch.arange(len(best.indices), device=table.device)[:, None].expand_as(best.indices)
+        scores = self.evidence.markers()
+        best = scores.T.topk(min(_MARKERS, len(scores)), dim=1)
+        types = torch.arange(len(best.indices), device=scores.device)[:, None].expand_as(best.indices)
         return types.flatten(), best.indices.flatten(), best.values.flatten()
 
 

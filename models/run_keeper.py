@@ -85,7 +85,7 @@ class RunKeeper(Callback):
         """Write what the epoch brought."""
         epoch = self.done + int(trainer.current_epoch)
         row = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
-        if not math.isfinite(row["train_loss"]):
+        if not (math.isfinite(row["train_loss"]) and math.isfinite(row[SCORE])):
             raise InputError(f"the loss of epoch {epoch + 1} is not finite. Lower --lr and train anew.")
         self.history.append({"epoch": epoch, **row})
         pd.DataFrame(self.history).to_csv(self.run / "history.csv", index=False)

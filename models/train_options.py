@@ -38,6 +38,11 @@ class TrainOptions:
     accelerator: str = "auto"
 
     def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "patience", "seed"):
+            if int(getattr(self, name)) != getattr(self, name):
+                raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be a whole number.")
+        if not (self.weight_decay >= 0 and 0 <= self.seed < 2**32):
+            raise InputError(f"weight_decay {self.weight_decay} and --seed {self.seed} must not be negative.")
         for name in ("epochs", "batch_size", "lr", "patience"):
             if not getattr(self, name) > 0:  # also refuses NaN
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be positive.")

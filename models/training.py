@@ -20,7 +20,7 @@ from ..graphs.dataset import MultiomeGraphs
 from ..graphs.loader import GraphLoader
 from ..graphs.schema import View
 from .annotation.calibrate import calibrate
-from .annotation.model import AnnotatorModel, codes_of, labelled
+from .annotation.model import AnnotatorModel, check_validation, codes_of, labelled
 from .checkpoint import load_model, save_model, save_seen
 from .curves import draw_curves
 from .registry import Kind
@@ -64,6 +64,8 @@ def fit(
     validation = train.part(view, "validation")
     if kind.task == "annotation":
         train, validation = labelled(train), labelled(validation)
+    if kind.task == "annotation" and kind.epochs:
+        check_validation(train, validation)
     torch.manual_seed(options.seed)
     model = kind.model.from_graphs(train, config, seed=options.seed)
     save_seen(run, train)
@@ -105,6 +107,11 @@ def _plan(model: Any, train: MultiomeGraphs, options: TrainOptions, done: int) -
     return RecommenderTraining(model, options, first_epoch=done)
 
 
+def _accelerator(name: str) -> str:
+    """Let ``auto`` choose among what our operators run on."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
 def _mixed(graphs: MultiomeGraphs) -> MultiomeGraphs:
     """Put graphs in one fixed random order: pairs are stored by kind, and batches shall be like those of training."""
     order = np.random.default_rng(0).permutation(len(graphs))
@@ -114,7 +121,7 @@ def _mixed(graphs: MultiomeGraphs) -> MultiomeGraphs:
 
 def _trainer(options: TrainOptions, epochs: int, callbacks: list[Callback]) -> L.Trainer:
     return L.Trainer(
-        accelerator=options.accelerator,
+        accelerator=_accelerator(options.accelerator),
         devices=1,
         precision=options.precision,  # type: ignore[arg-type]
         max_epochs=epochs,

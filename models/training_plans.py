@@ -172,7 +172,7 @@ def validation_figures(logits: Tensor, codes: Tensor) -> dict[str, float]:
     logits, codes
         (cells, types) and (cells,).
     """
-    loss = F.cross_entropy(logits, codes, reduction="none").double()
+    loss = F.cross_entropy(logits.double(), codes, reduction="none")  # also where training mixes precision
     weight = 1.0 / torch.bincount(codes)[codes]
     predicted, truth = logits.argmax(1).numpy(), codes.numpy()
     return {

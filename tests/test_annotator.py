@@ -18,6 +18,8 @@ from scweave.commands.predict import annotate, predict_run
 from scweave.generators.build import BuildOptions, build
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
+from scweave.graphs.restrict import replace_tables
+from scweave.graphs.store import Store
 from scweave.models.annotation.baseline_store import DESCRIPTION, load_baselines
 from scweave.models.annotator import Annotator
 from scweave.models.checkpoint import SEEN, WEIGHTS, save_tensors
@@ -264,13 +266,82 @@ def test_baselines_are_kept_and_judged_again(svm_run, simulated_dataset, tmp_pat
     folder, metrics = svm_run
     again = evaluate_run(folder, simulated_dataset, tmp_path / "again.json", progress=False)
     assert again == metrics
-    loaded = load_baselines(folder)
-    assert set(loaded) == set(metrics["baselines"]["annotation"])
+    manifest = Annotator.load(folder).loaded.manifest
+    trained_on = {name: manifest[name] for name in ("dataset", "fold")}
+    loaded = load_baselines(folder, trained_on)
+    assert loaded is not None and set(loaded) == set(metrics["baselines"]["annotation"])
     (broken := tmp_path / "broken").mkdir()
     shutil.copytree(folder, broken / "run")
     (broken / "run" / DESCRIPTION).write_text("{")
     with pytest.raises(InputError, match="baselines"):
         evaluate_run(broken / "run", simulated_dataset, tmp_path / "b.json", progress=False)
+
+
+def test_baselines_of_an_earlier_model_in_the_folder_are_not_taken(svm_run, tmp_path):
+    """They were fitted on other cells, some of which are test cells now."""
+    shutil.copytree(svm_run[0], tmp_path / "run")
+    file = tmp_path / "run" / DESCRIPTION
+    file.write_text(json.dumps({**json.loads(file.read_text()), "dataset": "another"}))
+    manifest = Annotator.load(tmp_path / "run").loaded.manifest
+    assert load_baselines(tmp_path / "run", {name: manifest[name] for name in ("dataset", "fold")}) is None
+
+
+def test_a_used_folder_is_not_trained_into(svm_run, simulated_dataset):
+    with pytest.raises(InputError, match="holds a trained model"):
+        annotator("svm").fit(simulated_dataset, run=svm_run[0])
+
+
+def test_baselines_that_read_other_features_are_left_out(modalities, simulated, simulated_dataset, tmp_path):
+    """A model of peaks may be judged where genes are others; baselines of genes would read the wrong ones."""
+    run(Job(simulated_dataset, tmp_path / "run", "svm", settings=("features=tfidf",)), progress=False)
+    rna = modalities["rna"][:, 6:].copy()
+    files = written(tmp_path / "files", rna, modalities["atac"].copy())
+    options = BuildOptions(labels="cell_type", seed=1)
+    build(files, tmp_path / "fewer", gtf=simulated.gtf, options=options, progress=False)
+    save_tensors(tmp_path / "run" / SEEN, {"rna": torch.zeros(0, dtype=torch.int64)})
+    metrics = evaluate_run(tmp_path / "run", tmp_path / "fewer", tmp_path / "m.json", progress=False)
+    found = set(metrics["baselines"]["annotation"])
+    assert {"majority", "svm_lsi", "svm_tfidf"} <= found
+    assert not {name for name in found if name.endswith(("_pca", "_both"))}
+
+
+def test_the_published_training_is_that_of_the_paper():
+    kind = KINDS["hitanno"]["published"]
+    assert (kind.epochs, kind.patience, kind.lr, kind.weight_decay) == (20, 3, 1e-4, 0.0)
+    config = kind.config()
+    assert (config.dim, config.heads, config.ffn, config.dropout, config.warmup) == (128, 16, 128, 0.1, 3)
+    assert (config.peak_layers, config.cell_layers, config.peaks_per_type) == (1, 1, 0)
+
+
+def test_training_stops_when_patience_ends(simulated_dataset, tmp_path):
+    learnt = annotator("hitanno", epochs=60, patience=2, lr=1.0).fit(simulated_dataset, run=tmp_path / "run")
+    history = pd.read_csv(tmp_path / "run" / "history.csv")
+    best = int(history["validation_score"].idxmax())
+    assert len(history) == best + 3 < 60
+    assert learnt.predict(simulated_dataset).confidence.max() <= 1
+
+
+def test_without_a_validation_cell_of_a_known_type_training_says_so(modalities, simulated, tmp_path):
+    data = modalities["atac"].copy()
+    data.obs["cell_type"] = data.obs["cell_type"].astype(str)
+    (file := tmp_path / "atac.h5ad").parent.mkdir(exist_ok=True)
+    data.write_h5ad(file)
+    build([file], tmp_path / "d", gtf=simulated.gtf, options=BuildOptions(labels="cell_type"), progress=False)
+    cells = pd.read_parquet(tmp_path / "d" / "cells.parquet")
+    cells.loc[cells["split"] == "validation", "cell_type"] = None
+    replace_tables(Store(tmp_path / "d"), tmp_path / "none", {"cells": cells})
+    with pytest.raises(InputError, match="validation"):
+        annotator("hitanno").fit(tmp_path / "none", run=tmp_path / "run")
+
+
+def test_a_vocabulary_that_does_not_fit_the_weights_is_refused(svm_run, tmp_path):
+    shutil.copytree(svm_run[0], tmp_path / "run")
+    file = tmp_path / "run" / "model.json"
+    told = json.loads(file.read_text())
+    for names in (told["cell_types"][:-1], [*told["cell_types"], "more"], told["cell_types"][:1] * 4):
+        file.write_text(json.dumps({**told, "cell_types": names}))
+        with pytest.raises(InputError, match="damaged"):
+            Annotator.load(tmp_path / "run")
 
 
 def test_seen_cells_are_not_judged_in_another_dataset(svm_run, modalities, tmp_path):

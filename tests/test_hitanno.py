@@ -296,11 +296,15 @@ def test_ranked_markers_come_best_first(simulated_dataset):
     model = HitAnno.from_graphs(training_cells(simulated_dataset), SentenceConfig()).double()
     code, peak, score = model.ranked_markers()
     assert code.tolist() == sorted(code.tolist()) and torch.bincount(code).tolist() == [100] * 4
-    table = model.evidence.table - model.evidence.table.mean(1, keepdim=True)
-    share = model.evidence.sums / model.evidence.sums.sum(0)
-    same(score, (share * table)[peak, code])
+    level = model.evidence
+    one = level.sizes / level.totals  # a mean cell's weight of a peak, which is taken off
+    rest = (level.sums - one).clamp_min(0)
+    background, prior = level.background[:, None], level.prior
+    table = torch.log((rest + prior * background) / ((level.totals - one + prior) * background))
+    expected = rest / level.totals * (table - table.mean(1, keepdim=True))
+    same(score, expected[peak, code])
     for which in range(4):
-        best = (share * table)[:, which].sort(descending=True).values[:100]
+        best = expected[:, which].sort(descending=True).values[:100]
         same(score[code == which], best)
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from dense_cis import profiles_of, same, same_gradients
 from dense_evidence import DenseEvidence, dense_comparison, open_weights
 from dense_hitanno import rows_of
+from scweave.graphs.csr import CsrRows
 from scweave.models.layers import type_evidence
 from scweave.models.layers.type_comparison import TypeComparison
 from scweave.models.layers.type_evidence import TypeEvidence
@@ -264,3 +265,25 @@ def test_dropout_is_in_the_blocks_alone():
     assert torch.equal(with_blocks.eval()(evidence, depth), with_blocks(evidence, depth))
     plain = TypeComparison(4, dropout=0.5).double()
     assert torch.equal(plain(evidence, depth), plain(evidence, depth))
+
+
+def test_a_peak_of_a_single_cell_is_no_marker():
+    """Of a rare type's peaks, one open in three of its cells ranks above one that is open in one of them alone."""
+    n_peaks, codes = 40, np.repeat([0, 1], [60, 4])
+    rng = np.random.default_rng(0)
+    opened = rng.random((64, n_peaks)) < 0.4
+    opened[:, :2] = False
+    opened[60:63, 0] = True
+    opened[63, 1] = True
+    rows = CsrRows(
+        np.r_[0, np.cumsum(opened.sum(1))],
+        opened.nonzero()[1].astype(np.uint16),
+        np.ones(opened.sum(), np.uint8),
+        n_peaks,
+    )
+    model = TypeEvidence(n_peaks, 2)
+    model.fit(rows, np.arange(64), codes)
+    assert model.table[1, 1] > 0  # its evidence stays
+    scores = model.markers()[:, 1]
+    assert scores[0] == scores.max()
+    assert abs(float(scores[1])) < 0.1 * float(scores[0])

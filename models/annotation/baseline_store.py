@@ -15,7 +15,7 @@ from torch import Tensor
 from ...graphs.dataset import MultiomeGraphs
 from ...graphs.errors import InputError
 from ...graphs.whole import write_json
-from ..checkpoint import save_tensors
+from ..checkpoint import LoadedModel, same_features, save_tensors
 from ..registry import kind_of
 from .calibrate import calibrate
 from .closed_form import fit_baselines
@@ -23,10 +23,11 @@ from .model import AnnotatorModel, labelled
 
 TENSORS: Final = "baselines.safetensors"
 DESCRIPTION: Final = "baselines.json"
+SCHEMA_VERSION: Final = 1
 
 
 def run_baselines(
-    run: Path, graphs: MultiomeGraphs, trained_on: str, *, seed: int = 0, progress: bool = True
+    run: Path, loaded: LoadedModel, graphs: MultiomeGraphs, *, seed: int = 0, progress: bool = True
 ) -> dict[str, AnnotatorModel]:
     """Load the baselines of a run; fit and keep them where there are none yet.
 
@@ -34,37 +35,43 @@ def run_baselines(
     ----------
     run
         Folder of the trained model.
+    loaded
+        That model: baselines are fitted on the dataset and fold it was trained on, and on no other.
     graphs
         Dataset that is evaluated.
-    trained_on
-        Fingerprint of the dataset the model was trained on: only from that one can baselines be fitted.
     seed
         Decides the random parts of reductions.
     progress
         Show bars.
 
+    Returns
+    -------
+    By name, those that read the genes and peaks that the dataset has.
+
     Raises
     ------
     InputError
-        The run has no baselines and the dataset is another one, or they are damaged.
+        The run has no baselines of its model and the dataset is another one, or they are damaged.
     """
-    if (run / DESCRIPTION).is_file():
-        return load_baselines(run)
-    if graphs.fingerprint != trained_on:
-        raise InputError(
-            f"{run} has no baselines yet, and they are fitted on the cells the model was trained on. Evaluate the"
-            " model on that dataset first."
-        )
-    train, validation = (labelled(graphs.part(split=split)) for split in ("train", "validation"))
-    models = fit_baselines(train, seed=seed, progress=progress)
-    for model in models.values():
-        calibrate(model, train, validation, seed=seed)
-    save_baselines(run, models)
-    return models
+    trained_on = {name: loaded.manifest[name] for name in ("dataset", "fold")}
+    models = load_baselines(run, trained_on)
+    if models is None:
+        if graphs.fingerprint != trained_on["dataset"]:
+            raise InputError(
+                f"{run} has no baselines yet, and they are fitted on the cells the model was trained on. Evaluate the"
+                " model on that dataset first."
+            )
+        train, validation = (labelled(graphs.part(split=split)) for split in ("train", "validation"))
+        models = fit_baselines(train, seed=seed, progress=progress)
+        for model in models.values():
+            calibrate(model, train, validation, seed=seed)
+        save_baselines(run, models, trained_on)
+    readable = [name for name in graphs.modalities if same_features(loaded, graphs, name)]
+    return {name: model for name, model in models.items() if set(model.modalities) <= set(readable)}
 
 
-def save_baselines(run: Path, models: Mapping[str, AnnotatorModel]) -> None:
-    """Write baselines into a run; what several of them share is written once."""
+def save_baselines(run: Path, models: Mapping[str, AnnotatorModel], trained_on: Mapping[str, Any]) -> None:
+    """Write baselines into a run, and the dataset and fold they are of; what several share is written once."""
     tensors: dict[str, Tensor] = {}
     written: dict[tuple[Any, ...], str] = {}
     told: dict[str, Any] = {}
@@ -85,24 +92,31 @@ def save_baselines(run: Path, models: Mapping[str, AnnotatorModel]) -> None:
             "same": same,
         }
     save_tensors(run / TENSORS, tensors)
-    write_json(run / DESCRIPTION, told)
+    write_json(run / DESCRIPTION, {"schema_version": SCHEMA_VERSION, **trained_on, "models": told})
 
 
-def load_baselines(run: Path) -> dict[str, AnnotatorModel]:
-    """Load the baselines of a run.
+def load_baselines(run: Path, trained_on: Mapping[str, Any]) -> dict[str, AnnotatorModel] | None:
+    """Load the baselines of a run; None where there are none, or only those of an earlier model in the folder.
 
     Raises
     ------
     InputError
-        They are missing or damaged.
+        They are damaged.
     """
+    file = run / DESCRIPTION
+    if not file.is_file():
+        return None
     try:
+        told = json.loads(file.read_text())
+        known = {"schema_version": SCHEMA_VERSION, **trained_on}
+        if any(told[name] != value for name, value in known.items()):
+            return None
         tensors = load_file(run / TENSORS)
-        told = json.loads((run / DESCRIPTION).read_text())
-        return {name: _model(name, about, tensors) for name, about in told.items()}
+        return {name: _model(name, about, tensors) for name, about in told["models"].items()}
     except (InputError, OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
-            f"the baselines in {run} are damaged. Remove {DESCRIPTION} and evaluate the dataset it was trained on."
+            f"the baselines in {run} are damaged. Remove {DESCRIPTION} there, and evaluate the model on the dataset it"
+            " was trained on."
         ) from error
 
 

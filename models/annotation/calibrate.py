@@ -75,14 +75,16 @@ def calibrate(
     """
     fitted, codes = _known(model, train, most=_MOST, seed=seed)
     held_out, truth = _known(model, validation)
+    device, calibration = device_of(model), model.calibration
     reading = read_cells(model, train, fitted, label="calibrating", progress=progress)
+    calibration.cpu()  # where readings are
     reference = reading
     if len(held_out):
         unseen = read_cells(model, train, held_out)
-        model.calibration.fit_temperature(unseen.logits, truth)
+        calibration.fit_temperature(unseen.logits, truth)
         reference = unseen
-    calibration = model.calibration
     calibration.fit_novelty(reading.embedding, codes, reference.embedding, reference.logits)
+    calibration.to(device)
 
 
 def _known(

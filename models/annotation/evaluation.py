@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,16 +101,16 @@ def evaluate_annotator(
         "split": split,
         "fold": graphs.fold,
         "annotation": _figures(model, reading, codes),
-        "notes": list(model.notes),
+        "notes": [*model.notes, *(f"{name}: {note}" for name, b in usable.items() for note in b.notes)],
         "unknown_types": {str(name): int(n) for name, n in zip(unknown, counts, strict=True)},
         "baselines": {"annotation": told},
     }
-    probabilities = _array(model.calibration.cpu().probabilities(reading.logits))
+    probabilities = _array(deepcopy(model.calibration).cpu().probabilities(reading.logits))
     return Judgement(metrics, codes, names, probabilities, _array(reading.embedding))
 
 
 def _figures(model: AnnotatorModel, reading: Reading, codes: Int64) -> dict[str, Any]:
-    calibration = model.calibration.cpu()
+    calibration = deepcopy(model.calibration).cpu()  # where readings are
     probabilities = _array(calibration.probabilities(reading.logits))
     novelty = _array(calibration.novelty(reading.logits, reading.embedding))
     return annotation_metrics(probabilities, codes, model.cell_types, novelty=novelty)

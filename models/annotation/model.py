@@ -128,6 +128,23 @@ def vocabulary(graphs: MultiomeGraphs) -> tuple[tuple[str, ...], Int64]:
     return tuple(graphs.cell_types[code] for code in found), codes.astype(np.int64)
 
 
+def check_validation(train: MultiomeGraphs, validation: MultiomeGraphs) -> None:
+    """Refuse to train where no validation cell tells when to stop.
+
+    Raises
+    ------
+    InputError
+        No validation cell has a type of the training cells.
+    """
+    types, _ = vocabulary(train)
+    cells, _ = validation.pairs_of(range(len(validation)))
+    if not (codes_of(types, train).numpy()[validation.cell_type_codes[cells]] >= 0).any():
+        raise InputError(
+            f"no validation cell of {train.root} has a type that training cells have, so nothing tells when to stop."
+            " Build it with more labelled cells, or other --donor or --seed."
+        )
+
+
 def labelled(graphs: MultiomeGraphs) -> MultiomeGraphs:
     """Keep the cells whose type is known."""
     cells, _ = graphs.pairs_of(range(len(graphs)))

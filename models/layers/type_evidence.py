@@ -28,8 +28,8 @@ class TypeEvidence(nn.Module):
         W[p, c] = ln( (N[p, c] + k·b[p]) / ((T[c] + k)·b[p]) ),    z[c] = Σ_open x·W[p, c] − mean over types
 
     where k = smoothing · peaks. A peak that no training cell has says nothing. The training cells have a share
-    in N: `leave_one_out` takes that of the cell itself away, so that a model which learns from
-    z sees in training what it will see of new cells.
+    in N: `leave_one_out` takes that of the cell itself out of its type (the background, of all types
+    together, keeps it), so that a model which learns from z sees in training what it will see of new cells.
 
     Parameters
     ----------
@@ -48,10 +48,12 @@ class TypeEvidence(nn.Module):
         self.prior = smoothing * n_peaks
         self.sums: Tensor
         self.totals: Tensor
+        self.sizes: Tensor
         self.background: Tensor
         self.table: Tensor
         self.register_buffer("sums", torch.zeros(n_peaks, n_types))
         self.register_buffer("totals", torch.zeros(n_types))
+        self.register_buffer("sizes", torch.zeros(n_types))
         self.register_buffer("background", torch.ones(n_peaks))
         self.register_buffer("table", torch.zeros(n_peaks, n_types))
 
@@ -78,6 +80,7 @@ class TypeEvidence(nn.Module):
         background = (pooled + _LEAST * seen) / (pooled + _LEAST * seen).sum().clamp_min(_LEAST)
         self.sums.copy_(table)
         self.totals.copy_(table.sum(0))
+        self.sizes.copy_(torch.from_numpy(np.bincount(codes, minlength=n_types)))
         self.background.copy_(torch.where(seen, background, 1.0))
         self.table.copy_(self._ratio(table, table.sum(0), self.background.double()[:, None]) * seen[:, None])
 
@@ -110,6 +113,18 @@ class TypeEvidence(nn.Module):
         own = profiles.total(weight * ratio)
         found = found.scatter(1, codes[:, None], own[:, None])
         return found - found.mean(1, keepdim=True)
+
+    def markers(self) -> Tensor:
+        """Return what each peak adds to the evidence of a mean cell of each type, (peaks, types).
+
+        One cell's worth of each peak is taken off before, so that a peak which is open in one cell of a rare
+        type is no marker of it.
+        """
+        one = self.sizes / self.totals.clamp_min(_LEAST)  # the weight of an open peak in a mean cell
+        rest = (self.sums - one).clamp_min(0)
+        ratio = self._ratio(rest, self.totals - one, self.background[:, None])
+        told = ratio - ratio.mean(1, keepdim=True)
+        return rest / self.totals.clamp_min(_LEAST) * told
 
     def _ratio(self, sums: Tensor, totals: Tensor, background: Tensor) -> Tensor:
         shares = (sums + self.prior * background) / ((totals + self.prior) * background)
