@@ -27,8 +27,8 @@ Debug = Annotated[bool, typer.Option(help="Show the traceback of an error (may s
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 
 
-def _example(text: str) -> str:
-    return f"**Example:** `{text}`"
+def _example(*texts: str) -> str:
+    return "\n\n".join(f"**Example:** `{text}`" for text in texts)
 
 
 @app.callback()
@@ -232,7 +232,12 @@ def build(
     )
 
 
-@app.command(epilog=_example("scweave train runs/dataset --model crossrec --out runs/crossrec"))
+@app.command(
+    epilog=_example(
+        "scweave train runs/dataset --model crossrec --out runs/crossrec",
+        "scweave train runs/dataset --model hitanno --out runs/hitanno",
+    )
+)
 def train(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Made by `scweave build`.")],
     model: Annotated[
@@ -291,7 +296,12 @@ def train(
     _tell(metrics, as_json, lambda: show_metrics(metrics, out))
 
 
-@app.command(epilog=_example("scweave evaluate runs/crossrec runs/dataset --out metrics.json"))
+@app.command(
+    epilog=_example(
+        "scweave evaluate runs/crossrec runs/dataset --out metrics.json",
+        "scweave evaluate runs/hitanno runs/dataset --out metrics.json",
+    )
+)
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Made by `scweave train`.")],
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Made by `scweave build`.")],
@@ -322,7 +332,12 @@ def evaluate(
     _tell(metrics, as_json, lambda: show_metrics(metrics, out))
 
 
-@app.command(epilog=_example("scweave predict runs/crossrec rna.h5ad atac.h5ad --out predicted.h5ad"))
+@app.command(
+    epilog=_example(
+        "scweave predict runs/crossrec rna.h5ad atac.h5ad --out predicted.h5ad",
+        "scweave predict runs/hitanno atac.h5ad --out annotated.h5ad",
+    )
+)
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Made by `scweave train`.")],
     query: Annotated[

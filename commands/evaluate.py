@@ -67,9 +67,9 @@ def _evaluate_annotator(
     """Write the figures, and pictures of them into a folder beside."""
     baselines = run_baselines(run, loaded, graphs, seed=seed, progress=progress)
     judged = evaluate_annotator(loaded.model, graphs, baselines, split=split, progress=progress)
-    write_json(out, judged.metrics)
     pictures = out.with_name(f"{out.stem}_figures")
     create_folder(pictures)
+    write_json(out, judged.metrics)
     write_figures(
         pictures,
         confusion=judged.metrics["annotation"]["confusion"],

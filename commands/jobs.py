@@ -48,6 +48,10 @@ class Job:
             raise InputError(
                 f"--{next(iter(given)).replace('_', '-')}: {self.model} is fitted at once. Leave it out."
             )
+        if not kind.epochs and self.precision != "32-true":
+            raise InputError(
+                f"--precision: {self.model} is fitted at once, in double precision. Leave it out."
+            )
         usual = {name: getattr(kind, name) for name in USUAL}
         return TrainOptions(
             **{**usual, "epochs": kind.epochs or 1, **given},

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pandas as pd
 from anndata import AnnData
 from mudata import MuData, set_options
 
@@ -16,9 +17,11 @@ from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.store import MANIFEST
 from ..graphs.whole import refuse_existing
+from ..models.annotation.model import AnnotatorModel
 from ..models.annotator import Annotations, Annotator
-from ..models.checkpoint import FEATURES, check_features, load_model
+from ..models.checkpoint import FEATURES, LoadedModel, check_features, load_model
 from ..models.prediction import write_predictions
+from ..models.predictors import predictor_of
 from .jobs import check_place
 
 
@@ -68,8 +71,10 @@ def predict_run(
     if out.suffix != ".h5ad":
         raise InputError(f"{out}: predictions are written as .h5ad. Pass {out.stem}.h5ad.")
     loaded = load_model(run)
-    with _like_model(run, query, out, layer, min_placed, progress) as (dataset, notes):
+    options = _query_options(loaded, layer, min_placed)
+    with _like_model(run, query, out, options, progress) as (dataset, notes):
         graphs = MultiomeGraphs(dataset)
+        predictor_of(loaded.model, graphs.modalities)  # says what is missing, before features are compared
         check_features(loaded, graphs)
         summary = write_predictions(
             loaded, graphs, out, notes=notes, batch_size=batch_size, progress=progress
@@ -112,11 +117,11 @@ def annotate(
         annotator = Annotator.load(annotator)
     with TemporaryDirectory(prefix="scweave-query-") as folder:
         files = _as_files(query, Path(folder))
-        options = BuildOptions(discovery=True, layer=layer, min_placed=min_placed)
+        options = _query_options(annotator.loaded, layer, min_placed)
         dataset = Path(folder) / "dataset"
         report = build(files, dataset, like=annotator.features, options=options, progress=progress)
         found = annotator.predict(dataset)
-        found.about["notes"] = report.notes
+        found.about["notes"] = _of_a_query(report.notes)
     for data in [query] if isinstance(query, AnnData | MuData) else []:
         found.write(data)
     return found
@@ -137,24 +142,45 @@ def _as_files(query: AnnData | MuData | Sequence[Path] | Path | str, folder: Pat
 def _slim(data: AnnData) -> AnnData:
     """Keep what a build reads: writing the whole would change the user's object, and take its size on disk."""
     genome = {"genome": data.uns["genome"]} if "genome" in data.uns else {}
-    return AnnData(data.X, obs=data.obs[[]].copy(), var=data.var.copy(), layers=dict(data.layers), uns=genome)
+    var = data.var[[name for name, column in data.var.items() if not _holds_objects(column)]]
+    return AnnData(data.X, obs=data.obs[[]].copy(), var=var.copy(), layers=dict(data.layers), uns=genome)
+
+
+def _holds_objects(column: pd.Series[Any]) -> bool:
+    """Whether a column holds what is neither text nor number, and cannot be written."""
+    return (
+        column.dtype == object
+        and not column.map(lambda value: isinstance(value, str) or pd.isna(value)).all()
+    )
+
+
+def _query_options(loaded: LoadedModel, layer: str | None, min_placed: float) -> BuildOptions:
+    """Build what the model reads; a recommender makes what it can of either modality."""
+    only = loaded.model.modalities if isinstance(loaded.model, AnnotatorModel) else ()
+    return BuildOptions(discovery=True, layer=layer, min_placed=min_placed, only=only)
+
+
+def _of_a_query(notes: list[str]) -> list[str]:
+    """Leave out what a build says of splits, which a query has none of."""
+    return [note for note in notes if not note.startswith("discovery:")]
 
 
 @contextmanager
 def _like_model(
-    run: Path, query: list[Path], out: Path, layer: str | None, min_placed: float, progress: bool
+    run: Path, query: list[Path], out: Path, options: BuildOptions, progress: bool
 ) -> Iterator[tuple[Path, list[str]]]:
     """Give a dataset as it is; build files into one beside ``out`` that is always removed."""
     if len(query) == 1 and (query[0] / MANIFEST).is_file():
-        if layer is not None:
-            raise InputError(f"--layer {layer}: {query[0]} is a dataset, which has no layers. Leave it out.")
+        if options.layer is not None:
+            raise InputError(
+                f"--layer {options.layer}: {query[0]} is a dataset, which has no layers. Leave it out."
+            )
         yield query[0], []
         return
-    options = BuildOptions(discovery=True, layer=layer, min_placed=min_placed)
     try:
         place = TemporaryDirectory(prefix=f".{out.name}.query-", dir=out.parent)
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}. Choose another --out.") from error
     with place as folder:
         report = build(query, Path(folder) / "query", like=run / FEATURES, options=options, progress=progress)
-        yield report.path, report.notes
+        yield report.path, _of_a_query(report.notes)

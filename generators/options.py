@@ -61,6 +61,8 @@ class BuildOptions:
     min_placed
         Smallest share of genes and of peaks that must find a place: on the genome, or in the
         dataset that the new one shall be like.
+    only
+        Modalities to read, where an experiment has more than are wanted; all when empty.
     seed
         Decides splits, folds and pairs.
 
@@ -90,6 +92,7 @@ class BuildOptions:
     refit: bool = False
     n_top: int = 2000
     min_placed: float = 0.3
+    only: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:

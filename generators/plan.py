@@ -221,6 +221,7 @@ def _read(
         layer=options.layer,
         feature_names=None if preset is None else preset.feature_names,
         renamed=None if preset is None else preset.renamed,
+        only=options.only,
         scratch=scratch,
         progress=progress,
     )

@@ -70,6 +70,7 @@ def read(
     layer: str | None = None,
     feature_names: Mapping[Name, str] | None = None,
     renamed: Mapping[str, str] | None = None,
+    only: Sequence[str] = (),
     scratch: Path | None = None,
     progress: bool = False,
 ) -> Experiment:
@@ -91,6 +92,8 @@ def read(
         where there is no such column the index stays.
     renamed
         New names of columns of ``var``, used where the old one is there and the new one is not.
+    only
+        Modalities to read, ``rna`` or ``atac``, and leave the other alone; all that are there when empty.
     scratch
         Folder for temporary files of matrices that must be transposed; the system's when None.
     progress
@@ -114,7 +117,16 @@ def read(
     parts = [part for path, kind in zip(paths, kinds, strict=True) for part in _READERS[kind](path, opening)]
     for part in parts:
         _check_size(part)
-    modalities = {name: part.modality(name, opening) for name, part in _assign(parts).items()}
+    assigned = _assign(parts)
+    there = [name.upper() for name in assigned]
+    if only and not set(only) & set(assigned):
+        raise InputError(
+            f"the input has {' and '.join(there)}, and {' and '.join(only).upper()} is asked for. {_PASS}"
+        )
+    modalities = {
+        name: part.modality(name, opening) for name, part in assigned.items() if not only or name in only
+    }
+    opening.report.extend(f"{name} is there and not read" for name in there if name.lower() not in modalities)
     if "rna" in modalities:
         opening.report.extend(_check_gene_names(modalities["rna"]))
     for modality in modalities.values():

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, Self
+from typing import Any, Self, get_args, get_type_hints
 
 import anndata as ad
 import numpy as np
@@ -185,6 +185,7 @@ class Annotator:
         progress
             Show a bar.
         """
+        _refuse_objects(dataset, "fit", "write it with write_h5ad, and `scweave build` it")
         folder = self._temporary() if run is None else Path(run)
         if not resume and (folder / DESCRIPTION).exists():
             raise InputError(f"{folder} holds a trained model already. Choose another run, or resume=True.")
@@ -226,9 +227,12 @@ class Annotator:
             Other features, or a modality that the model reads is missing.
         """
         loaded = self.loaded
+        _refuse_objects(query, "predict", "scweave.commands.predict.annotate takes it as it is")
+        if batch_size < 1:
+            raise InputError(f"batch_size={batch_size}: must be positive.")
         graphs = query if isinstance(query, MultiomeGraphs) else MultiomeGraphs(query)
-        check_features(loaded, graphs)
         predictor, device = predictor_of(loaded.model, graphs.modalities), device_of(loaded.model)
+        check_features(loaded, graphs)
         cells, _ = graphs.pairs_of(range(len(graphs)))
         if not len(cells):
             raise InputError(f"{graphs.root} has no cells to annotate. Pass a dataset with cells.")
@@ -279,4 +283,23 @@ def _made(kind: type, values: Mapping[str, Any], what: str) -> Any:
     known = [field.name for field in fields(kind)]
     if unknown := [name for name in values if name not in known]:
         raise InputError(f"{what}: there is no {', '.join(unknown)}. There are {', '.join(known)}.")
+    types = get_type_hints(kind)
+    for name, value in values.items():
+        wanted = get_args(types[name]) or (types[name],)
+        if float in wanted:
+            wanted = (*wanted, int)
+        if not any(
+            value in (choice,) if not isinstance(choice, type) else isinstance(value, choice)
+            for choice in wanted
+        ):
+            raise InputError(
+                f"{what}: {name}={value!r} is a {type(value).__name__}. Pass what is meant, like {getattr(kind, name)!r}."
+            )
     return kind(**values)
+
+
+def _refuse_objects(dataset: object, what: str, advice: str) -> None:
+    if isinstance(dataset, ad.AnnData | MuData):
+        raise InputError(
+            f"{what} takes the folder of a graph dataset, not a {type(dataset).__name__}: {advice}."
+        )

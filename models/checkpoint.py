@@ -24,7 +24,7 @@ from ..graphs.whole import new_file, write_json
 from .devices import best_device
 from .registry import KINDS, kind_of
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 WEIGHTS, DESCRIPTION, SEEN = "model.safetensors", "model.json", "seen_cells.safetensors"
 FEATURES = "features"  # a dataset without cells
 _TELLING = 5  # genes or peaks; cells with fewer may be alike by chance

@@ -231,6 +231,11 @@ def test_any_query_works(trained, modalities, tmp_path):
     assert both.obs["scweave_label"].notna().all() and "X_scweave" in both.obsm
     with pytest.raises(InputError, match="ATAC"):
         annotate(trained["hitanno"], modalities["rna"].copy())
+    with pytest.raises(InputError, match="annotate takes it as it is"):
+        trained["hitanno"].predict(atac)
+    odd = atac.copy()
+    odd.var["parts"] = [{"a": 1}] * odd.n_vars  # cannot be written, and is not needed
+    assert list(annotate(trained["hitanno"], odd).labels) == list(expected.labels)
 
 
 def test_too_little_of_the_features_is_an_error(trained, modalities):
@@ -383,6 +388,20 @@ def test_one_modality_is_enough(simulated, modalities, tmp_path):
     with pytest.raises(InputError, match="needs ATAC"):
         run(Job(tmp_path / "rna", tmp_path / "x", "hitanno"), progress=False)
     assert not (tmp_path / "x").exists()
+    # What a model does not read may be there, and need not fit.
+    files = {name: tmp_path / f"{name}.h5ad" for name in ("atac", "rna")}
+    for name in files:
+        model = tmp_path / f"run_{name}"
+        summary = predict_run(model, list(files.values()), tmp_path / f"{name}_pred.h5ad", progress=False)
+        assert any("is there and not read" in note for note in summary["notes"])
+        alone = predict_run(model, [files[name]], tmp_path / f"{name}_alone.h5ad", progress=False)
+        assert alone["cells"] == summary["cells"]
+        missing = files["rna" if name == "atac" else "atac"]
+        with pytest.raises(InputError, match=f"{name.upper()} is asked for"):
+            predict_run(model, [missing], tmp_path / "no.h5ad", progress=False)
+    with pytest.raises(InputError, match="the query has no ATAC"):
+        predict_run(tmp_path / "run_atac", [tmp_path / "rna"], tmp_path / "no.h5ad", progress=False)
+    assert not (tmp_path / "no.h5ad").exists()
 
 
 def test_bad_jobs_say_why_and_leave_nothing(simulated, simulated_dataset, modalities, tmp_path):
@@ -420,6 +439,10 @@ def test_options_and_settings_are_checked_by_name(simulated_dataset):
         (lambda: Annotator("hitanno", speed=3), "there is no speed"),
         (lambda: Annotator("hitanno", settings={"speed": 3}), "there is no speed"),
         (lambda: Annotator("hitanno", settings={"balance": 2.0}), "balance"),
+        (lambda: Annotator("hitanno", settings={"smoothing": "x"}), "smoothing='x' is a str"),
+        (lambda: Annotator("hitanno", settings={"leave_one_out": "false"}), "leave_one_out='false'"),
+        (lambda: Annotator("hitanno", epochs=1.5), "epochs=1.5 is a float"),
+        (lambda: Annotator("hitanno").fit(ad.AnnData(np.ones((2, 2)))), "fit takes the folder"),
     ):
         with pytest.raises(InputError, match=match):
             bad()
