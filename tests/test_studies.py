@@ -150,7 +150,9 @@ def test_nothing_outside_the_chosen_cells_is_read(simulated_dataset, tmp_path, m
     assert found[0] == found[1]
     graphs = MultiomeGraphs(simulated_dataset)
     seen = load_file(tmp_path / "run0" / SEEN)["rna"].numpy()
-    kept = np.flatnonzero(keep & (graphs.cells["split"] != "test").to_numpy())
+    telling = np.diff(graphs.rna_rows.indptr) >= 5  # cells with fewer genes may be alike by chance
+    kept = np.flatnonzero(keep & telling & (graphs.cells["split"] != "test").to_numpy())
+    assert len(kept)
     assert (seen == graphs.rna_rows.keys(kept)).all()
 
 
