@@ -91,17 +91,6 @@ def test_dropped_peaks_are_as_if_they_were_not_there():
     same_gradients(ours, theirs, parameters(model))
 
 
-def test_closed_peaks_may_be_left_out():
-    model, profiles = random_model(), random_profiles(n_features=12)
-    ours = tables(model, closed=False)(open_of(model, profiles))
-    opened = opened_tokens(model, profiles)
-    theirs = torch.cat(
-        [dense_rows(model, profiles.some(torch.arange(5) == i), opened[i] > 0) for i in range(5)]
-    )
-    same(ours, theirs)
-    same_gradients(ours, theirs, parameters(model))
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("part", ["sets", "tokens", "states"])
 def test_large_scores_neither_overflow_nor_vanish(part, dtype):
@@ -146,10 +135,9 @@ def test_attention_weights_are_those_of_the_dense_softmax():
             same(total, torch.ones(4).double())
 
 
-@pytest.mark.parametrize("closed", [True, False])
-def test_the_table_is_the_attention_to_a_peak_alone(closed):
+def test_the_table_is_the_attention_to_a_peak_alone():
     model = random_model((4, 0, 3))
-    found = tables(model, closed=closed).table()
+    found = tables(model).table()
     attention = model.peak_blocks[0].attention
     for which, (begin, end) in enumerate([(0, 4), (4, 4), (4, 7)]):
         for token in range(begin, end):
@@ -157,13 +145,7 @@ def test_the_table_is_the_attention_to_a_peak_alone(closed):
                 opened = torch.zeros(7, dtype=torch.long)
                 opened[token] = state
                 x = sentence(model, which, opened)
-                at = 1 + token - begin
-                if not closed:
-                    x, at = x[[0, at] if state else [0]], 1
-                truth = (
-                    dense_probabilities(attention, x)[:, 0, at] if at < len(x) else torch.zeros(4).double()
-                )
-                same(found[state, token], truth)
+                same(found[state, token], dense_probabilities(attention, x)[:, 0, 1 + token - begin])
 
 
 def test_open_tokens_are_sorted_by_cell_and_sentence():

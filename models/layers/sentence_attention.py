@@ -130,8 +130,6 @@ class SentenceAttention:
         (sentences, heads, 3) logarithm of the factor of sentence token, closed, and open peaks.
     part
         (sentences, 3, d) values of the sentence token and of the two states.
-    closed
-        Whether closed peaks are tokens too; otherwise only open ones are.
     """
 
     attention: SelfAttention
@@ -142,7 +140,6 @@ class SentenceAttention:
     values: Tensor
     level: Tensor
     part: Tensor
-    closed: bool = True
 
     @classmethod
     def of(
@@ -154,7 +151,6 @@ class SentenceAttention:
         ptr: tuple[int, ...],
         *,
         keep: Tensor | None = None,
-        closed: bool = True,
     ) -> SentenceAttention:
         """Make the tables of a step.
 
@@ -169,8 +165,6 @@ class SentenceAttention:
             Pointers of the sentences into the tokens.
         keep
             (peaks,) mask of those that are not dropped; all when None.
-        closed
-            Whether closed peaks are tokens.
         """
         heads, width = attention.heads, attention.width
         query = attention.query(sets).view(-1, heads, width // heads) / math.sqrt(width // heads)
@@ -180,7 +174,7 @@ class SentenceAttention:
         others = torch.stack([sets, *(state.expand_as(sets) for state in states)], 1)
         keys = attention.key(others).unflatten(-1, (heads, -1))
         level = torch.einsum("che,cshe->chs", query, keys) - F.pad(top[..., None], (0, 2))
-        return cls(attention, tokens, ptr, weight, mass, values, level, attention.value(others), closed)
+        return cls(attention, tokens, ptr, weight, mass, values, level, attention.value(others))
 
     def __call__(self, opened: OpenTokens) -> Tensor:
         """Return the attention output of the sentence tokens, (cells, sentences, d)."""
@@ -209,13 +203,13 @@ class SentenceAttention:
     def table(self) -> Tensor:
         """Return the attention to each peak when it is closed and when it is open, (2, peaks, heads).
 
-        Every other peak is closed (or, without closed peaks, absent).
+        Every other peak is closed.
         """
         sentence = torch.repeat_interleave(torch.tensor(self.ptr, device=self.weight.device).diff())
         _, scale = self._shares(torch.zeros_like(self.mass)[None])
         shut = self.weight * scale[0, sentence, :, 1]
         level = self.level[sentence]  # one peak open, all others as they are
-        rest = (self.mass[sentence] - self.weight).clamp_min(0) * self.closed
+        rest = (self.mass[sentence] - self.weight).clamp_min(0)
         parts = torch.stack([torch.ones_like(rest), rest, self.weight], 2)
         factor = (level.masked_fill(parts == 0, -torch.inf) - _largest(level, parts)).exp()
         return torch.stack([shut, self.weight * factor[..., 2] / (parts * factor).sum(2)])
@@ -239,7 +233,7 @@ class SentenceAttention:
         masses, scale
             (cells, sentences, heads, 3); their product is the attention to each of the three.
         """
-        closed = (self.mass - mass).clamp_min(0) * self.closed
+        closed = (self.mass - mass).clamp_min(0)
         masses = torch.stack([torch.ones_like(mass), closed, mass], 3)
         level = self.level.expand_as(masses)
         factor = (level.masked_fill(masses == 0, -torch.inf) - _largest(level, masses)).exp()
