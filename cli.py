@@ -360,6 +360,9 @@ def predict(
         run, query, out, layer=layer, min_placed=min_placed, batch_size=batch_size, progress=not quiet
     )
     told = [f"{name}: {what}" for name, what in summary["predicted"].items()]
+    if labels := summary.get("labels"):
+        found = sorted(((n, name) for name, n in labels.items() if n), reverse=True)
+        told.append("cells: " + ", ".join(f"{name} {n:,}" for n, name in found))
     _tell(summary, as_json, lambda: _lines([*summary["notes"], *told, f"written: {out}"]))
 
 

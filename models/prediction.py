@@ -72,7 +72,8 @@ def write_predictions(
 
     Returns
     -------
-    ``out``, ``cells``, ``genes``, and ``predicted``: name of each part -> what it is.
+    ``out``, ``cells``, ``genes``, and ``predicted``: name of each part -> what it is; of an annotator also ``labels``:
+    type -> cells told to be of it.
 
     Raises
     ------
@@ -89,14 +90,21 @@ def write_predictions(
     predictor = predictor_of(loaded.model, graphs.modalities)
     words = predictor.outputs()
     _check_room(out, n_cells * len(loaded.genes) * 4 * (EXPRESSION in words))
+    cell_types: list[str] = loaded.manifest["cell_types"]
+    labels = np.zeros(len(cell_types), np.int64)
     bar = tqdm(total=n_cells, desc="predicting", unit="cell", disable=not progress)
     with new_file(out) as partial, bar:
         for begin, found in _predictions(predictor, loaded.model, graphs, size):
             if begin == 0:
                 places = _reserve(partial, _frame(loaded, graphs, words, notes), found)
             _write_rows(partial, places, begin, found)
+            if LABEL in found:
+                labels += np.bincount(found[LABEL].cpu().numpy(), minlength=len(labels))
             bar.update(len(next(iter(found.values()))))
-    return {"out": str(out), "cells": n_cells, "genes": len(loaded.genes), "predicted": words}
+    summary = {"out": str(out), "cells": n_cells, "genes": len(loaded.genes), "predicted": words}
+    if LABEL in words:
+        summary["labels"] = {name: int(n) for name, n in zip(cell_types, labels, strict=True)}
+    return summary
 
 
 @torch.no_grad()

@@ -369,6 +369,7 @@ def test_predict_writes_what_the_face_tells(svm_run, simulated_dataset, tmp_path
     np.testing.assert_allclose(data.obsm["scweave_probabilities"], found.probabilities, atol=1e-6)
     np.testing.assert_allclose(data.obsm["X_scweave"], found.embedding, atol=1e-6)
     assert summary["cells"] == data.n_obs and "scweave_label" in summary["predicted"]
+    assert summary["labels"] == found.frame()["scweave_label"].value_counts().to_dict()
 
 
 def test_one_modality_is_enough(simulated, modalities, tmp_path):
