@@ -52,7 +52,7 @@ def plot_type_attention(ax: Axes, types: pd.DataFrame) -> Axes:
     ax.imshow(table.to_numpy(), aspect="auto", cmap="Blues", vmin=0)
     ax.set_xticks(range(table.shape[1]), list(table.columns), rotation=60, ha="right", fontsize=8)
     ax.set_yticks(range(len(table)), list(table.index), fontsize=8)
-    ax.set_title("attention of cells to the types' sentences", fontsize=9, loc="left")
+    ax.set_title("share of each type's sentence in cells told to be of a type", fontsize=9, loc="left")
     return ax
 
 
