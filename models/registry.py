@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, Literal, Protocol, Self
+from typing import Any, Final, Literal
 
-from torch import Tensor, optim
-
-from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from .annotation.closed_form import (
     CentroidAnnotator,
@@ -26,33 +22,6 @@ from .hitanno_published import HitAnnoConfig, PublishedHitAnno
 
 DEFAULT: Final = "default"
 Task = Literal["recommendation", "annotation"]
-
-
-class AnyModel(Protocol):
-    """What checkpoints and training ask of every model."""
-
-    kind: ClassVar[str]
-    mode: ClassVar[str]
-    modalities: tuple[str, ...]
-    config: Any
-
-    @classmethod
-    def from_graphs(cls, graphs: MultiomeGraphs, config: Any, *, seed: int = 0) -> Self:
-        """Make an untrained model for the genes and peaks of a dataset."""
-        ...
-
-    @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], config: Any, n_chrom: int) -> Self:
-        """Make a model of the shapes that saved weights have."""
-        ...
-
-    def optimisers(self, lr: float, weight_decay: float) -> list[optim.Optimizer]:
-        """Return the optimisers of all parameters; none where the model is fitted as it is made."""
-        ...
-
-    def refresh(self) -> None:
-        """Bring up to date what training keeps for later, before the model is measured or saved."""
-        ...
 
 
 @dataclass(frozen=True)
