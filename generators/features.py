@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..graphs.chromosomes import harmonise, one_spelling
 from ..graphs.errors import InputError
-from .genome import Genome, harmonise
-from .genomes.chromosomes import check_build, is_scaffold, one_spelling
-from .genomes.dna import few
+from ..graphs.messages import few
+from .genome import Genome
+from .genomes.chromosomes import check_build, is_scaffold
 from .genomes.peak_fasta import is_peak_fasta
 from .genomes.peak_names import peak_table
 from .given import place_genes

@@ -10,16 +10,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..graphs.bases import Anchor
+from ..graphs.chromosomes import harmonise
 from ..graphs.errors import InputError
+from ..graphs.messages import few
 from ..graphs.schema import SEQUENCE_LENGTH
-from .genomes.chromosomes import harmonise
 from .genomes.dna import PeakDna, read_peak_dna
 from .genomes.fasta import read_lengths
 from .genomes.gtf import no_genes, read_genes, strip_version
 from .genomes.placement import Placement, place_genes
-from .messages import few
 
-__all__ = ["Genome", "Placement", "harmonise", "strip_version"]
+__all__ = ["Genome", "Placement", "strip_version"]
 
 
 class Genome:

@@ -9,8 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..graphs.bases import Anchor, encode, encode_bytes
+from ..graphs.chromosomes import harmonise
 from ..graphs.errors import InputError
-from .genome import Genome, harmonise
+from .genome import Genome
 from .genomes.columns import CHROM_COLUMNS, POSITION_COLUMNS, positions, texts, unknown
 from .genomes.dna import PeakDna, few, share, tallies
 

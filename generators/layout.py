@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..graphs.chromosomes import harmonise
 from ..graphs.collate import CisEdges
 from ..graphs.store import StoreWriter
 from .features import Features, GenomeFiles, place_features
 from .files.counts import Name
-from .genome import harmonise
 from .given import fitted_attributes
 from .options import BuildOptions
 from .peak_dna import stored_dna

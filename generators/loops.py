@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..graphs.chromosomes import harmonise
 from ..graphs.collate import CisEdges
 from ..graphs.errors import InputError
+from ..graphs.messages import few
 from .edges import edges_between
-from .genome import harmonise
-from .genomes.dna import few
 from .genomes.intervals import overlaps
 
 _COLUMNS: Final = ("chrom1", "start1", "end1", "chrom2", "start2", "end2")

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..graphs.chromosomes import harmonise
 from ..graphs.errors import InputError
-from .genome import harmonise, strip_version
+from ..graphs.messages import few
+from .genome import strip_version
 from .genomes.columns import unknown
-from .genomes.dna import few
 from .genomes.intervals import overlaps
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..graphs.chromosomes import harmonise
 from .features import Features
-from .genome import harmonise
 from .genomes.dna import PeakDna
 from .genomes.peak_fasta import read_peak_fasta
 from .given import given_dna

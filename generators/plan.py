@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..graphs.chromosomes import build_name
 from ..graphs.csr import smallest_unsigned
 from ..graphs.errors import InputError
 from ..graphs.schema import FITTED, MODALITIES, SPLITS
@@ -17,7 +18,6 @@ from .cells import cell_table
 from .features import GenomeFiles
 from .files.counts import Name
 from .files.tenx import tenx_files
-from .genomes.chromosomes import build_name
 from .layout import Layout, lay_out
 from .options import BuildOptions
 from .pairs import make_pairs, no_pairs

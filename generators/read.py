@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..graphs.chromosomes import build_name
 from ..graphs.errors import InputError
 from ..graphs.store import MANIFEST
 from .files.anndata_files import read_h5ad, read_h5mu, without_unused
@@ -19,7 +20,6 @@ from .files.counts import Modality, Name
 from .files.damaged import DAMAGED, first_line, listed
 from .files.parts import Opening, Part
 from .files.tenx import read_tenx_folder, read_tenx_h5, refuse_old_h5
-from .genomes.chromosomes import build_name
 
 __all__ = ["Experiment", "Modality", "read"]
 

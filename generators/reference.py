@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..graphs.chromosomes import build_name
 from ..graphs.collate import CisEdges
 from ..graphs.errors import InputError
 from ..graphs.schema import FITTED
 from ..graphs.store import Store
 from .features import GenomeFiles
 from .files.counts import Name
-from .genomes.chromosomes import build_name
 from .genomes.peak_names import peak_table
 from .layout import Layout
 from .mapping import FeatureMap, map_genes, map_peaks

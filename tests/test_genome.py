@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fasta_files import write_fasta
-from scweave.generators.genome import Genome, harmonise, strip_version
-from scweave.generators.genomes.chromosomes import build_name, check_build, is_scaffold, known_build
+from scweave.generators.genome import Genome, strip_version
+from scweave.generators.genomes.chromosomes import check_build, is_scaffold, known_build
 from scweave.generators.genomes.peak_names import peak_table
+from scweave.graphs.chromosomes import build_name, harmonise
 from scweave.graphs.errors import InputError
 
 

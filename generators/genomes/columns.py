@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...graphs.errors import InputError
-from .dna import few
+from ...graphs.messages import few
 
 CHROM_COLUMNS: Final = ("chrom", "chr", "seqnames")
 POSITION_COLUMNS: Final = (("chromStart", "chromEnd"), ("start", "end"))

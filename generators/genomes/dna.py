@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from ...graphs.bases import Anchor, N, check_window, window_offset, windows
 from ...graphs.errors import InputError
-from ..messages import few
+from ...graphs.messages import few
 from .fasta import Fasta
 
-__all__ = ["PeakDna", "few", "read_peak_dna"]
+__all__ = ["PeakDna", "read_peak_dna"]
 
 _SLICE: Final = 1_000_000  # bases held at a time
 _NEAR: Final = 1_000  # a gap that costs less to read than to skip

@@ -9,9 +9,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ...graphs.bases import Anchor, N, check_window, window_offset, windows
+from ...graphs.chromosomes import harmonise
 from ...graphs.errors import InputError
-from ..messages import few
-from .chromosomes import harmonise
+from ...graphs.messages import few
 from .dna import PeakDna, share, tallies
 from .fasta_records import Records, read_head, read_records
 from .peak_names import parse_peak_names, peak_like

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ...graphs.chromosomes import harmonise
 from ...graphs.errors import InputError
-from ..genome import harmonise
+from ...graphs.messages import few
 from .columns import CHROM_COLUMNS, positions, refuse_positions, texts, unknown
-from .dna import few
 
 # Only ":" may follow a chromosome name that itself holds ":" (HLA contigs do).
 _PATTERN: Final = (
