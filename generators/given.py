@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from ..graphs.bases import Anchor, encode, encode_bytes
 from ..graphs.chromosomes import harmonise
 from ..graphs.errors import InputError
+from ..graphs.messages import few
 from .genome import Genome
 from .genomes.columns import CHROM_COLUMNS, POSITION_COLUMNS, positions, texts, unknown
-from .genomes.dna import PeakDna, few, share, tallies
+from .genomes.dna import PeakDna, share, tallies
 
 _PLACE: Final = ("chrom", "strand", "start", "end", "tss")
 _STRANDS: Final = {"+": "+", "1": "+", "+1": "+", "-": "-", "-1": "-"}
