@@ -6,7 +6,7 @@ import shutil
 import sys
 from typing import Any
 
-from scweave.commands.evaluate import evaluate_run
+from scweave.commands.evaluate import evaluate_all, evaluate_run
 from scweave.commands.jobs import Job, check_same, check_trainable, create_folder, describe
 from scweave.graphs.errors import InputError
 from scweave.graphs.whole import write_json
@@ -45,11 +45,23 @@ def run(job: Job, *, resume: bool = False, progress: bool = True) -> dict[str, A
     create_folder(job.out)
     write_json(job.out / "config.json", description)
     try:
-        fit(job.kind, job.dataset, job.out, config, options, fold=job.fold, resume=resume, progress=progress)
+        fit(
+            job.kind,
+            job.datasets if job.kind.task == "pretraining" else job.dataset,
+            job.out,
+            config,
+            options,
+            fold=job.fold,
+            resume=resume,
+            init=job.init,
+            progress=progress,
+        )
     except InputError:
         if not resume:
             shutil.rmtree(job.out, ignore_errors=True)
         raise
+    if job.further:
+        return evaluate_all(job.out, job.datasets, job.out / "metrics.json", progress=progress)
     return evaluate_run(job.out, job.dataset, job.out / "metrics.json", seed=job.seed, progress=progress)
 
 

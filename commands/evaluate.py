@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -12,7 +13,9 @@ from ..graphs.whole import write_json
 from ..interpret.annotation_plots import write_figures
 from ..models.annotation.baseline_store import run_baselines
 from ..models.annotation.evaluation import evaluate_annotator
+from ..models.annotation.masked_evaluation import evaluate_masked
 from ..models.annotation.model import AnnotatorModel
+from ..models.annotation.pretraining import PretrainingModel
 from ..models.checkpoint import LoadedModel, check_unseen, load_model, open_for
 from ..models.evaluation import evaluate
 from .jobs import check_pairs, check_place, create_folder
@@ -37,6 +40,10 @@ def evaluate_run(
     chosen = cast(Split, split)
     check_unseen(run, loaded, graphs, chosen)
     check_place(out)
+    if isinstance(loaded.model, PretrainingModel):
+        metrics = evaluate_masked(loaded.model, [graphs], split=chosen, progress=progress)
+        write_json(out, metrics)
+        return metrics
     if isinstance(loaded.model, AnnotatorModel):
         return _evaluate_annotator(loaded, run, graphs, out, chosen, seed=seed, progress=progress)
     for needed in ("train", split):  # baselines are fitted on training pairs
@@ -50,6 +57,14 @@ def evaluate_run(
         seed=seed,
         progress=progress,
     )
+    write_json(out, metrics)
+    return metrics
+
+
+def evaluate_all(run: Path, datasets: Sequence[Path], out: Path, *, progress: bool = True) -> dict[str, Any]:
+    """Evaluate a model that was pre-trained on several data sets on the test cells of all."""
+    loaded = load_model(run)
+    metrics = evaluate_masked(loaded.model, [MultiomeGraphs(path) for path in datasets], progress=progress)
     write_json(out, metrics)
     return metrics
 

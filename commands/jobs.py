@@ -14,10 +14,13 @@ from ..graphs.errors import InputError
 from ..graphs.schema import SPLITS, Split
 from ..graphs.whole import versions
 from ..models.annotation.model import labelled, vocabulary
+from ..models.checkpoint import PRETRAIN, check_apart, check_same_build, config_of, load_pretrained
 from ..models.registry import Kind, kind_of
 from ..models.settings import parse_settings
 from ..models.train_options import TrainOptions
 
+FINETUNE: Final = "finetune"
+STAGES: Final = (PRETRAIN, FINETUNE)
 USUAL: Final = ("epochs", "patience", "batch_size", "lr")  # a model has usual values of them
 
 
@@ -38,6 +41,30 @@ class Job:
     settings: tuple[str, ...] = ()
     seed: int = 0
     fold: int | None = None
+    size: str | None = None
+    stage: str = FINETUNE
+    init: Path | None = None
+    accumulate: int = 1
+    further: tuple[Path, ...] = ()  # data sets beside the first, where a stage takes several
+
+    def __post_init__(self) -> None:
+        if self.stage not in STAGES:
+            raise InputError(f"--stage {self.stage}: choose {' or '.join(STAGES)}.")
+        if self.init is not None and self.stage != FINETUNE:
+            raise InputError(
+                "--init belongs to --stage finetune, which goes on with what was pre-trained. Leave it out."
+            )
+        if self.further and self.stage == FINETUNE:
+            raise InputError(
+                f"{1 + len(self.further)} data sets: only --stage pretrain takes several. Pass one, or build one of all."
+            )
+        if self.further and self.fold is not None:
+            raise InputError("--fold belongs to one data set. Leave it out, or pass one data set.")
+
+    @property
+    def datasets(self) -> tuple[Path, ...]:
+        """All data sets."""
+        return (self.dataset, *self.further)
 
     def options(self) -> TrainOptions:
         """Return what the training loop needs."""
@@ -56,18 +83,29 @@ class Job:
         return TrainOptions(
             **{**usual, "epochs": kind.epochs or 1, **given},
             weight_decay=kind.weight_decay,
+            clip=kind.clip,
             precision=self.precision,
+            devices=self.devices,
+            accumulate=self.accumulate,
             seed=self.seed,
         )
 
     @property
     def kind(self) -> Kind:
         """The model's entry in the registry."""
-        return kind_of(self.model, self.mode)
+        return kind_of(self.model, self.mode, self.stage)
 
     def config(self) -> Any:
-        """Return the model's settings."""
-        return parse_settings(self.settings, self.kind.config)
+        """Return the model's settings: of the run it begins with, of its size, and what was set beside."""
+        given = config_of(self.init) if self.init is not None else {}
+        if self.size is not None:
+            if self.size not in self.kind.sizes:
+                told = ", ".join(self.kind.sizes) or "none"
+                raise InputError(
+                    f"--size {self.size}: sizes of {self.model} are: {told}. Choose one, or leave it out."
+                )
+            given |= self.kind.sizes[self.size]
+        return parse_settings(self.settings, self.kind.config, given)
 
 
 def check_trainable(job: Job) -> MultiomeGraphs:
@@ -76,20 +114,42 @@ def check_trainable(job: Job) -> MultiomeGraphs:
     Raises
     ------
     InputError
-        More devices than one, a modality, pairs or labels that are not there.
+        A modality, pairs or labels that are not there, or a run to begin with that does not fit.
     """
-    if job.devices != 1:
-        raise InputError(f"--devices {job.devices}: this version trains on one device. Leave the option out.")
-    if job.kind.task == "recommendation" and job.precision.endswith("mixed"):
-        raise InputError(f"--precision {job.precision}: {job.model} trains in 32-true or 64-true.")
-    graphs = MultiomeGraphs(job.dataset, fold=job.fold)
     if job.kind.task == "recommendation":
+        for name, usual in (("devices", 1), ("accumulate", 1)):
+            if getattr(job, name) != usual:
+                raise InputError(
+                    f"--{name} {getattr(job, name)}: {job.model} compares the pairs of a whole batch, on one device."
+                    " Leave the option out."
+                )
+        if job.precision.endswith("mixed"):
+            raise InputError(f"--precision {job.precision}: {job.model} trains in 32-true or 64-true.")
+    graphs = MultiomeGraphs(job.dataset, fold=job.fold)
+    if job.kind.task == "pretraining":
+        check_unlabelled(job, [graphs, *(MultiomeGraphs(path) for path in job.further)])
+    elif job.kind.task == "recommendation":
         graphs.require(job.kind.model.modalities, job.model)
         for split in get_args(Split):
             check_pairs(graphs, split)
     else:
         check_labels(graphs)
+        if job.init is not None:
+            load_pretrained(job.init, graphs)
     return graphs
+
+
+def check_unlabelled(job: Job, graphs: Sequence[MultiomeGraphs]) -> None:
+    """Refuse data sets on which a model cannot be trained without labels."""
+    for some in graphs:
+        some.require(job.kind.model.modalities, job.model)
+        check_same_build(graphs[0].store.manifest["genome"], some)
+    for split in SPLITS[:2]:
+        if not any(len(some.part(split=split)) for some in graphs):
+            raise InputError(
+                f"{graphs[0].root} has no cell in its {split} split. Build it without --discovery."
+            )
+    check_apart(graphs)
 
 
 def check_pairs(graphs: MultiomeGraphs, split: str) -> None:
@@ -130,17 +190,23 @@ def describe(job: Job, graphs: MultiomeGraphs) -> dict[str, Any]:
     arguments = {
         name: str(value) if isinstance(value, Path) else value for name, value in asdict(job).items()
     }
+    arguments["further"] = list(map(str, job.further))
     used = {name: getattr(job.options(), name) for name in USUAL}
     return {
         "arguments": {**arguments, **used, "settings": list(job.settings)},
         "seed": job.seed,
-        "dataset": {"path": str(job.dataset), "fingerprint": graphs.fingerprint},
+        "dataset": {
+            "path": ", ".join(map(str, job.datasets)),
+            "fingerprint": "-".join(
+                [graphs.fingerprint, *(MultiomeGraphs(d).fingerprint for d in job.further)]
+            ),
+        },
         "versions": versions(),
     }
 
 
 def check_same(
-    out: Path, description: dict[str, Any], free: Sequence[str] = ("epochs", "out", "dataset")
+    out: Path, description: dict[str, Any], free: Sequence[str] = ("epochs", "out", "dataset", "further")
 ) -> None:
     """Refuse to resume another job than the one that was interrupted."""
     file = out / "config.json"

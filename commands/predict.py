@@ -33,6 +33,7 @@ def predict_run(
     layer: str | None = None,
     min_placed: float = 0.3,
     batch_size: int | None = None,
+    novel_below: float | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Predict cells that need no labels with a trained model, and write them as AnnData.
@@ -49,9 +50,12 @@ def predict_run(
     layer
         Layer of the files that holds the counts; X when None.
     min_placed
-        Smallest share of the model's genes and peaks that the files must have.
+        Smallest share of the model's genes and peaks (islands, where it reads these) that the files must have.
     batch_size
         Cells at a time; by default what suits the model.
+    novel_below
+        Of annotators: confidence below which a cell is said to be of a novel type, 0 for none; the model's own
+        when None.
     progress
         Show bars.
 
@@ -74,10 +78,17 @@ def predict_run(
     options = _query_options(loaded, layer, min_placed)
     with _like_model(run, query, out, options, progress) as (dataset, notes):
         graphs = MultiomeGraphs(dataset)
-        predictor_of(loaded.model, graphs.modalities)  # says what is missing, before features are compared
-        check_features(loaded, graphs)
+        # Says what is missing, before features are compared.
+        predictor_of(loaded.model, graphs.modalities, novel_below=novel_below)
+        check_features(loaded, graphs, least_covered=min_placed)
         summary = write_predictions(
-            loaded, graphs, out, notes=notes, batch_size=batch_size, progress=progress
+            loaded,
+            graphs,
+            out,
+            notes=notes,
+            batch_size=batch_size,
+            novel_below=novel_below,
+            progress=progress,
         )
     return {**summary, "notes": notes}
 
@@ -88,6 +99,7 @@ def annotate(
     *,
     layer: str | None = None,
     min_placed: float = 0.3,
+    novel_below: float | None = None,
     progress: bool = False,
 ) -> Annotations:
     """Annotate cells of an experiment as it is; results go into the AnnData, or MuData, where one is given.
@@ -99,7 +111,7 @@ def annotate(
     query
         AnnData of raw counts (``var["feature_types"]``, or peak names, tell what it holds), MuData, or files as
         `scweave build` takes them. Genes are mapped by name and peaks by overlap.
-    layer, min_placed
+    layer, min_placed, novel_below
         As of `predict_run`.
     progress
         Show bars.
@@ -119,8 +131,9 @@ def annotate(
         files = _as_files(query, Path(folder))
         options = _query_options(annotator.loaded, layer, min_placed)
         dataset = Path(folder) / "dataset"
-        report = build(files, dataset, like=annotator.features, options=options, progress=progress)
-        found = annotator.predict(dataset)
+        like = None if annotator.loaded.model.reads_places else annotator.features
+        report = build(files, dataset, like=like, options=options, progress=progress)
+        found = annotator.predict(dataset, novel_below=novel_below, least_covered=min_placed)
         found.about["notes"] = _of_a_query(report.notes)
     for data in [query] if isinstance(query, AnnData | MuData) else []:
         found.write(data)
@@ -155,7 +168,12 @@ def _holds_objects(column: pd.Series[Any]) -> bool:
 
 
 def _query_options(loaded: LoadedModel, layer: str | None, min_placed: float) -> BuildOptions:
-    """Build what the model reads; a recommender makes what it can of either modality."""
+    """Build what the model reads; a recommender makes what it can of either modality.
+
+    A model that knows places reads the query's own peaks, with no gene beside them.
+    """
+    if loaded.model.reads_places:
+        return BuildOptions(discovery=True, layer=layer, only=loaded.model.modalities, window="none")
     only = loaded.model.modalities if isinstance(loaded.model, AnnotatorModel) else ()
     return BuildOptions(discovery=True, layer=layer, min_placed=min_placed, only=only)
 
@@ -182,5 +200,6 @@ def _like_model(
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}. Choose another --out.") from error
     with place as folder:
-        report = build(query, Path(folder) / "query", like=run / FEATURES, options=options, progress=progress)
+        like = None if options.window == "none" else run / FEATURES
+        report = build(query, Path(folder) / "query", like=like, options=options, progress=progress)
         yield report.path, _of_a_query(report.notes)

@@ -31,6 +31,7 @@ CELL_TYPE: Final = "cell_type"
 ID: Final = "id"
 EXPRESSION: Final = "expression"
 ACCESSIBILITY: Final = "accessibility"
+SOURCE: Final = "source"  # of a batch: which of several data sets its cells are of
 DISTANCE: Final = "distance"  # of a cis edge: peak centre from TSS, in bp, negative upstream
 NO_DISTANCE: Final = -(2**31)  # where the gene's chromosome is known, but not its TSS
 

@@ -21,9 +21,19 @@ from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.whole import new_folder
 from .annotation.calibrate import batches
+from .annotation.islands import LEAST_COVERED
 from .checkpoint import DESCRIPTION, FEATURES, SEEN, WEIGHTS, LoadedModel, check_features, load_model
 from .devices import device_of
-from .predictors import CONFIDENCE, EMBEDDING, LABEL, NOVELTY, PROBABILITIES, describe, predictor_of
+from .predictors import (
+    CONFIDENCE,
+    EMBEDDING,
+    LABEL,
+    NOVELTY,
+    PROBABILITIES,
+    AnnotatorPredictor,
+    describe,
+    predictor_of,
+)
 from .registry import DEFAULT, kind_of
 from .train_options import TrainOptions
 from .training import fit
@@ -41,7 +51,8 @@ class Annotations:
     barcodes
         (cells,) names.
     labels
-        (cells,) likeliest types, categories in the order of ``probabilities``.
+        (cells,) likeliest types, categories in the order of ``probabilities``; a last one, of novel types, where the
+        model says so.
     confidence, novelty
         (cells,) from 0 to 1; see `annotation.calibration.Calibration`.
     probabilities
@@ -93,7 +104,7 @@ class Annotator:
     Parameters
     ----------
     model
-        ``hitanno``, or a baseline: ``majority, centroid, knn, logreg, svm, mlp, cnn``.
+        ``hitanno``, ``annatac``, or a baseline: ``majority, centroid, knn, logreg, svm, mlp, cnn``.
     mode
         ``default`` or ``published``, where a model has both.
     settings
@@ -119,7 +130,7 @@ class Annotator:
     ) -> None:
         self.kind = kind_of(model, mode)
         if self.kind.task != "annotation":
-            raise InputError(f"{model} does not annotate cells. Choose hitanno or a baseline.")
+            raise InputError(f"{model} does not annotate cells. Choose hitanno, annatac or a baseline.")
         self.model = model
         self.mode = mode
         self.config = _made(self.kind.config, settings or {}, "settings")
@@ -167,6 +178,7 @@ class Annotator:
         *,
         run: str | Path | None = None,
         fold: int | None = None,
+        init: str | Path | None = None,
         resume: bool = False,
         progress: bool = False,
     ) -> Self:
@@ -180,6 +192,8 @@ class Annotator:
             Folder for checkpoint, history and state; a temporary one when None.
         fold
             Fold of the dataset.
+        init
+            Run of ``scweave train --stage pretrain`` to begin with.
         resume
             Go on with what an interrupted training left in ``run``.
         progress
@@ -198,6 +212,7 @@ class Annotator:
             self.options,
             fold=fold,
             resume=resume,
+            init=None if init is None else Path(init),
             progress=progress,
         )
         self._loaded, self._folder = load_model(folder), folder
@@ -210,7 +225,14 @@ class Annotator:
         return folder
 
     @torch.no_grad()
-    def predict(self, query: str | Path | MultiomeGraphs, *, batch_size: int = 256) -> Annotations:
+    def predict(
+        self,
+        query: str | Path | MultiomeGraphs,
+        *,
+        batch_size: int = 256,
+        novel_below: float | None = None,
+        least_covered: float = LEAST_COVERED,
+    ) -> Annotations:
         """Annotate all cells of a dataset, which needs no labels.
 
         Parameters
@@ -220,6 +242,10 @@ class Annotator:
             of any experiment, and `scweave.commands.predict.annotate` takes files and AnnData as they are.
         batch_size
             Cells at a time; changes nothing else.
+        novel_below
+            Confidence below which a cell is said to be of a novel type, 0 for none; the model's own when None.
+        least_covered
+            Where the model tells peaks by their place: smallest share of its islands that must have peaks.
 
         Raises
         ------
@@ -231,8 +257,10 @@ class Annotator:
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}: must be positive.")
         graphs = query if isinstance(query, MultiomeGraphs) else MultiomeGraphs(query)
-        predictor, device = predictor_of(loaded.model, graphs.modalities), device_of(loaded.model)
-        check_features(loaded, graphs)
+        predictor = predictor_of(loaded.model, graphs.modalities, novel_below=novel_below)
+        assert isinstance(predictor, AnnotatorPredictor)
+        device = device_of(loaded.model)
+        check_features(loaded, graphs, least_covered=least_covered)
         cells, _ = graphs.pairs_of(range(len(graphs)))
         if not len(cells):
             raise InputError(f"{graphs.root} has no cells to annotate. Pass a dataset with cells.")
@@ -240,7 +268,7 @@ class Annotator:
         found = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
         return Annotations(
             pd.Index(graphs.cells["barcode"].to_numpy()[cells].astype(str)),
-            pd.Categorical.from_codes(found[LABEL].tolist(), pd.Index(self.cell_types)),
+            pd.Categorical.from_codes(found[LABEL].tolist(), pd.Index(predictor.labels)),
             found[CONFIDENCE],
             found[NOVELTY],
             found[PROBABILITIES],

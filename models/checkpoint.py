@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,23 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ..graphs.chromosomes import build_name
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.features import write_features
 from ..graphs.schema import RNA, SPLITS, Split
 from ..graphs.store import Store
 from ..graphs.whole import new_file, write_json
+from .annotation.islands import LEAST_COVERED, check_covered
+from .annotation.pretraining import PretrainingModel
 from .devices import best_device
 from .registry import KINDS, kind_of
 
 SCHEMA_VERSION = 5
 WEIGHTS, DESCRIPTION, SEEN = "model.safetensors", "model.json", "seen_cells.safetensors"
 FEATURES = "features"  # a dataset without cells
+TRAIN, PRETRAIN = "train", "pretrain"  # stages
+_SETS = "datasets"  # how many data sets seen cells are of
 _TELLING = 5  # genes or peaks; cells with fewer may be alike by chance
 
 Int64 = NDArray[np.int64]
@@ -73,10 +80,11 @@ def save_model(folder: Path, model: Any, graphs: MultiomeGraphs) -> None:
         "schema_version": SCHEMA_VERSION,
         "kind": model.kind,
         "mode": model.mode,
+        "stage": getattr(model, "stage", TRAIN),
         "cell_types": list(getattr(model, "cell_types", ())),
         "notes": list(getattr(model, "notes", ())),
         "config": asdict(model.config),
-        "chromosomes": graphs.store.manifest["chromosomes"],
+        "chromosomes": list(getattr(model, "chromosomes", graphs.store.manifest["chromosomes"])),
         "genome": graphs.store.manifest["genome"],
         "dataset": graphs.fingerprint,
         "fold": graphs.fold,
@@ -95,7 +103,7 @@ def load_model(run: Path) -> LoadedModel:
     run = Path(run)
     manifest = _read_manifest(run)
     try:
-        kind = kind_of(manifest["kind"], manifest["mode"])
+        kind = kind_of(manifest["kind"], manifest["mode"], manifest["stage"])
         tensors = load_file(run / WEIGHTS)
         config: Any = kind.config(**manifest["config"])
         model = kind.model.from_tensors(tensors, config, len(manifest["chromosomes"]))
@@ -105,6 +113,8 @@ def load_model(run: Path) -> LoadedModel:
         model.cell_types, model.notes = tuple(manifest["cell_types"]), list(manifest["notes"])
         features = Store(run / FEATURES)
         genes, peaks = features.table("genes"), features.table("peaks")
+        if model.reads_places:
+            model.place([peaks], manifest["chromosomes"])
     except (InputError, OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"the model in {run} is damaged ({_first_line(error)}). Train it anew.") from error
     return LoadedModel(model.eval().to(best_device()), manifest, genes, peaks)
@@ -132,11 +142,34 @@ def open_for(loaded: LoadedModel, root: Path, *, split: Split | None = None) -> 
     return graphs
 
 
-def save_seen(folder: Path, graphs: MultiomeGraphs) -> None:
-    """Write which cells a model sees while it is trained, by what was counted in them in each modality."""
-    seen = graphs.cells["split"].isin(SPLITS[:2]).to_numpy()
-    keys = {name: _keys(graphs, name, seen)[0] for name in graphs.modalities}
-    save_tensors(folder / SEEN, {name: torch.from_numpy(found) for name, found in keys.items()})
+def save_seen(folder: Path, graphs: Sequence[MultiomeGraphs], init: Path | None = None) -> None:
+    """Write which cells a model sees while it is trained, by what was counted in them in each modality.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    graphs
+        Its data sets, in the fold that is trained on.
+    init
+        Run that it begins with, whose cells it has seen too.
+    """
+    seen = _read_seen(init) if init is not None else {_SETS: torch.tensor(0)}
+    for some in graphs:
+        cells = some.cells["split"].isin(SPLITS[:2]).to_numpy()
+        for name in some.modalities:
+            own = torch.from_numpy(_keys(some, name, cells)[0])
+            seen[name] = torch.cat([seen[name], own]).unique() if name in seen else own
+    seen[_SETS] = seen[_SETS] + len(graphs)
+    save_tensors(folder / SEEN, seen)
+
+
+def _read_seen(run: Path) -> dict[str, Tensor]:
+    try:
+        seen = load_file(run / SEEN)
+        return {_SETS: torch.tensor(1), **seen}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{run / SEEN} is missing or damaged. Train the model anew.") from error
 
 
 def _keys(graphs: MultiomeGraphs, modality: str, which: Bools) -> tuple[Int64, Int64]:
@@ -156,17 +189,15 @@ def check_unseen(run: Path, loaded: LoadedModel, graphs: MultiomeGraphs, split: 
     InputError
         Tells how many of the split's cells were seen.
     """
-    if graphs.fingerprint == loaded.manifest["dataset"]:
+    own = (graphs.fingerprint, graphs.fold) == (loaded.manifest["dataset"], loaded.manifest["fold"])
+    keys = _read_seen(run)
+    if own and (loaded.manifest["stage"] == TRAIN or int(keys[_SETS]) == 1):
         return
     of_split = (graphs.cells["split"] == split).to_numpy()
     seen = np.zeros(len(of_split), bool)
-    try:
-        for name, keys in load_file(run / SEEN).items():
-            if name in graphs.modalities:
-                found, cells = _keys(graphs, name, of_split)
-                seen[cells[np.isin(found, keys.numpy())]] = True
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{run / SEEN} is missing or damaged. Train the model anew.") from error
+    for name in (name for name in graphs.modalities if name in keys):
+        found, cells = _keys(graphs, name, of_split)
+        seen[cells[np.isin(found, keys[name].numpy())]] = True
     if seen.any():
         raise InputError(
             f"{seen.sum():,} of {of_split.sum():,} {split} cells of {graphs.root} were seen when the model in {run} was"
@@ -174,14 +205,24 @@ def check_unseen(run: Path, loaded: LoadedModel, graphs: MultiomeGraphs, split: 
         )
 
 
-def check_features(loaded: LoadedModel, graphs: MultiomeGraphs) -> None:
+def check_features(
+    loaded: LoadedModel, graphs: MultiomeGraphs, *, least_covered: float = LEAST_COVERED
+) -> None:
     """Refuse a dataset whose genes or peaks are not those the model was trained on.
+
+    A model that tells peaks by their place finds the dataset's peaks on the genome instead; ``least_covered``
+    is the smallest share of its islands in which there must be peaks.
 
     Raises
     ------
     InputError
         Says which features differ and how many are shared.
     """
+    if loaded.model.reads_places:
+        check_same_build(loaded.manifest["genome"], graphs)
+        loaded.model.place([graphs.peaks.frame], loaded.manifest["chromosomes"])
+        check_covered(loaded.model.islands, graphs, least_covered)
+        return
     for modality in loaded.model.modalities:
         if not same_features(loaded, graphs, modality):
             ours, theirs = _features(loaded, graphs, modality)
@@ -191,6 +232,67 @@ def check_features(loaded: LoadedModel, graphs: MultiomeGraphs) -> None:
                 f"{len(ours):,}. Use the dataset that the model was trained on, or train on this one; `scweave build"
                 f" --like RUN/{FEATURES}` makes one of other cells."
             )
+
+
+def check_same_build(genome: str | None, graphs: MultiomeGraphs) -> None:
+    """Refuse a dataset on another genome build than a model, where both are known."""
+    theirs = graphs.store.manifest["genome"]
+    if genome and theirs and build_name(genome) != build_name(theirs):
+        raise InputError(
+            f"{graphs.root} is on {theirs}, and the model on {genome}: peaks of two builds cannot be compared by"
+            " position. Lift the peaks over, or train a model on this build."
+        )
+
+
+def check_apart(graphs: Sequence[MultiomeGraphs]) -> None:
+    """Refuse data sets of which one holds test cells of another among its training or validation cells.
+
+    Raises
+    ------
+    InputError
+        Names the two, and how many cells.
+    """
+    for one, other in permutations(graphs, 2):
+        for name in (name for name in one.modalities if name in other.modalities):
+            test = _keys(one, name, (one.cells["split"] == "test").to_numpy())[0]
+            trained = _keys(other, name, other.cells["split"].isin(SPLITS[:2]).to_numpy())[0]
+            shared = int(np.isin(test, trained).sum())
+            if shared:
+                raise InputError(
+                    f"{shared:,} of {len(test):,} test cells of {one.root} are training or validation cells of"
+                    f" {other.root}. Pass data sets of other cells, or one of the two."
+                )
+
+
+def config_of(run: Path) -> dict[str, Any]:
+    """Return the settings that a saved model has."""
+    config: dict[str, Any] = _read_manifest(Path(run))["config"]
+    return dict(config)
+
+
+def load_pretrained(run: Path, graphs: MultiomeGraphs) -> PretrainingModel:
+    """Load a model that was trained on unlabelled cells, to go on with the labels of a dataset.
+
+    Parameters
+    ----------
+    run
+        Of ``--stage pretrain``.
+    graphs
+        The dataset, in the fold that is trained on.
+
+    Raises
+    ------
+    InputError
+        No such model, one of another genome, or one that has seen test cells of the dataset.
+    """
+    loaded = load_model(run)
+    if not isinstance(loaded.model, PretrainingModel):
+        raise InputError(
+            f"--init {run}: its {loaded.manifest['kind']} was not pre-trained but trained. Pass a run of --stage pretrain."
+        )
+    check_same_build(loaded.manifest["genome"], graphs)
+    check_unseen(run, loaded, graphs, "test")
+    return loaded.model
 
 
 def same_features(loaded: LoadedModel, graphs: MultiomeGraphs, modality: str) -> bool:
@@ -218,6 +320,7 @@ def _read_manifest(run: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(file.read_text())
         version, kind = int(manifest["schema_version"]), str(manifest["kind"])
+        manifest.setdefault("stage", TRAIN)  # what runs older than pre-training are of
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is damaged ({_first_line(error)}). Train the model anew.") from error
     if version != SCHEMA_VERSION:

@@ -115,6 +115,7 @@ class CrossRec(nn.Module):
 
     kind: ClassVar[str] = "crossrec"
     mode: ClassVar[str] = "published"
+    reads_places: ClassVar[bool] = False
     modalities = MODALITIES
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -10,11 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+_VALIDATION: Final = "validation_"
+_SCORE: Final = "validation_score"
+
 # Title -> columns; what a model does not log is not drawn.
 _PANELS: Final[dict[str, tuple[str, ...]]] = {
     "Matching (loss)": ("train_matching", "validation_matching"),
     "Translation (loss)": ("train_translation", "validation_translation"),
     "Loss": ("train_loss", "validation_loss", "validation_balanced_loss"),
+    "Masked values": ("train_masked_accuracy", "validation_masked_accuracy", "validation_masked_macro_f1"),
     "Validation": (
         "validation_accuracy",
         "validation_macro_f1",
@@ -34,7 +39,7 @@ def draw_curves(history: pd.DataFrame, path: Path) -> None:
     path
         PNG to write.
     """
-    panels = {title: found for title, names in _PANELS.items() if (found := _there(history, names))}
+    panels = _panels(history)
     figure = Figure(figsize=(3.7 * len(panels), 3.2), layout="constrained")
     for axes, (title, columns) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
@@ -44,15 +49,26 @@ def draw_curves(history: pd.DataFrame, path: Path) -> None:
         axes.set(xlabel="epoch", title=title)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
-        if "validation_score" in history:
-            best = history["epoch"][history["validation_score"].idxmax()] + 1
+        if _SCORE in history:
+            best = history["epoch"][history[_SCORE].idxmax()] + 1
             axes.axvline(best, color="0.7", linewidth=1, zorder=0, label="kept")
         axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
 
 
-def _there(history: pd.DataFrame, names: tuple[str, ...]) -> list[str]:
-    return [name for name in names if name in history]
+def _panels(history: pd.DataFrame) -> dict[str, list[str]]:
+    """Choose what is drawn; validation figures that no panel names share the last, but for parts of the loss."""
+    named = {*chain(*_PANELS.values()), _SCORE}
+    others = [
+        name
+        for name in map(str, history)
+        if name.startswith(_VALIDATION)
+        and name not in named
+        and name.replace(_VALIDATION, "train_") not in history
+    ]
+    panels = {title: [name for name in names if name in history] for title, names in _PANELS.items()}
+    panels["Validation"] += others
+    return {title: columns for title, columns in panels.items() if columns}
 
 
 def _line(axes: Axes, history: pd.DataFrame, column: str, style: str, colour: str) -> None:

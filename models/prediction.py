@@ -48,6 +48,7 @@ def write_predictions(
     *,
     notes: Sequence[str] = (),
     batch_size: int | None = None,
+    novel_below: float | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Predict all cells of a dataset into an AnnData file, a batch at a time.
@@ -67,6 +68,8 @@ def write_predictions(
         How the cells were read, kept in ``uns``.
     batch_size
         Cells at a time; by default what suits the mode.
+    novel_below
+        See `predictor_of`.
     progress
         Show a bar over the cells.
 
@@ -87,23 +90,23 @@ def write_predictions(
     n_cells = len(graphs.cells)
     if not n_cells:
         raise InputError(f"{graphs.root} has no cells to predict. Pass a dataset or files with cells.")
-    predictor = predictor_of(loaded.model, graphs.modalities)
+    predictor = predictor_of(loaded.model, graphs.modalities, novel_below=novel_below)
+    names = list(getattr(predictor, "labels", ()))
     words = predictor.outputs()
     _check_room(out, n_cells * len(loaded.genes) * 4 * (EXPRESSION in words))
-    cell_types: list[str] = loaded.manifest["cell_types"]
-    labels = np.zeros(len(cell_types), np.int64)
+    labels = np.zeros(len(names), np.int64)
     bar = tqdm(total=n_cells, desc="predicting", unit="cell", disable=not progress)
     with new_file(out) as partial, bar:
         for begin, found in _predictions(predictor, loaded.model, graphs, size):
             if begin == 0:
-                places = _reserve(partial, _frame(loaded, graphs, words, notes), found)
+                places = _reserve(partial, _frame(loaded, graphs, words, names, notes), found)
             _write_rows(partial, places, begin, found)
             if LABEL in found:
                 labels += np.bincount(found[LABEL].cpu().numpy(), minlength=len(labels))
             bar.update(len(next(iter(found.values()))))
     summary = {"out": str(out), "cells": n_cells, "genes": len(loaded.genes), "predicted": words}
     if LABEL in words:
-        summary["labels"] = {name: int(n) for name, n in zip(cell_types, labels, strict=True)}
+        summary["labels"] = {name: int(n) for name, n in zip(names, labels, strict=True)}
     return summary
 
 
@@ -185,16 +188,19 @@ def _write_rows(path: Path, places: dict[str, Place], begin: int, found: dict[st
 
 
 def _frame(
-    loaded: LoadedModel, graphs: MultiomeGraphs, words: dict[str, str], notes: Sequence[str]
+    loaded: LoadedModel,
+    graphs: MultiomeGraphs,
+    words: dict[str, str],
+    labels: Sequence[str],
+    notes: Sequence[str],
 ) -> ad.AnnData:
     """Return all of the file but its large arrays."""
     cells, genes, manifest = graphs.cells, loaded.genes, loaded.manifest
     obs = pd.DataFrame(index=pd.Index(cells["barcode"].astype(str), name="barcode"))
     for name in (name for name in _OBS if name in cells and cells[name].notna().any()):
         obs[name] = pd.Categorical(cells[name])
-    cell_types = list(manifest["cell_types"])
     if LABEL in words:  # filled with the other predictions, like the numbers
-        obs[LABEL] = pd.Categorical.from_codes([0] * len(obs), pd.Index(cell_types))
+        obs[LABEL] = pd.Categorical.from_codes([0] * len(obs), pd.Index(labels))
     for name in (name for name in _OF_CELLS if name in words):
         obs[name] = np.full(len(obs), np.nan, _NUMBER)
     var = genes[[name for name in _VAR if name in genes]].set_axis(pd.Index(genes["gene"], name="gene"))

@@ -13,6 +13,7 @@ from torch_geometric.data import Batch
 from ..graphs.errors import InputError
 from ..graphs.schema import ATAC, MODALITIES, RNA
 from .annotation.model import AnnotatorModel
+from .annotation.pretraining import PretrainingModel
 from .crossrec import CrossRec
 from .crossrec_cis import CisCrossRec
 from .layers.profiles import Profiles
@@ -22,6 +23,7 @@ EMBEDDING, RNA_EMBEDDING, ATAC_EMBEDDING = "X_scweave", "X_scweave_rna", "X_scwe
 MATCH_CHANCE: Final = "scweave_match"
 LABEL, CONFIDENCE, NOVELTY = "scweave_label", "scweave_confidence", "scweave_novelty"
 PROBABILITIES: Final = "scweave_probabilities"
+NOVEL: Final = "Novel_cell_type"
 _MATCH_WORDS = "chance that RNA and ATAC profile are of one cell, beside negatives like those of training"
 
 
@@ -111,12 +113,19 @@ class AnnotatorPredictor:
     """An annotator: the type of each cell, how sure it is, and how far the cell is from what was trained on."""
 
     model: AnnotatorModel
+    novel_below: float
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the codes of labels mean: the types, and the novel one where there may be any."""
+        return (*self.model.cell_types, NOVEL) if self.novel_below else self.model.cell_types
 
     def outputs(self) -> dict[str, str]:
         """Name what is predicted."""
         read = " and ".join(name.upper() for name in self.model.modalities)
+        novel = f"; {NOVEL} where its probability is below {self.novel_below:g}" if self.novel_below else ""
         return {
-            LABEL: f"likeliest cell type, from the {read} profile",
+            LABEL: f"likeliest cell type, from the {read} profile{novel}",
             CONFIDENCE: "probability of that type, calibrated on validation cells",
             NOVELTY: "mean share of held-out cells that are told with more confidence, and that lie nearer to a type",
             PROBABILITIES: "probabilities of the types, in the order of cell_types",
@@ -128,6 +137,8 @@ class AnnotatorPredictor:
         reading, calibration = self.model(batch), self.model.calibration
         probabilities = calibration.probabilities(reading.logits)
         confidence, code = probabilities.max(1)
+        if self.novel_below:
+            code = code.masked_fill(confidence < self.novel_below, len(self.model.cell_types))
         return {
             LABEL: code,
             CONFIDENCE: confidence,
@@ -137,8 +148,18 @@ class AnnotatorPredictor:
         }
 
 
-def predictor_of(model: Any, modalities: tuple[str, ...]) -> Predictor:
+def predictor_of(model: Any, modalities: tuple[str, ...], *, novel_below: float | None = None) -> Predictor:
     """Choose the predictor of a model's mode.
+
+    Parameters
+    ----------
+    model
+        Trained model.
+    modalities
+        What was measured of the cells.
+    novel_below
+        Of annotators: confidence below which a cell is said to be of a novel type, 0 for none; the model's own
+        when None.
 
     Raises
     ------
@@ -152,7 +173,14 @@ def predictor_of(model: Any, modalities: tuple[str, ...]) -> Predictor:
                 f"this {model.kind} reads {' and '.join(model.modalities).upper()}, and the query has no"
                 f" {missing[0]}. Pass a query that has it, or train a model on what there is."
             )
-        predictor = AnnotatorPredictor(model)
+        predictor = AnnotatorPredictor(model, _threshold(model, novel_below))
+    elif isinstance(model, PretrainingModel):
+        raise InputError(
+            f"this {model.kind} was trained without labels and knows no types. Train it on labelled cells with --init,"
+            " and predict with that run."
+        )
+    elif novel_below is not None:
+        raise InputError("--novel-below belongs to models that annotate cells. Leave it out.")
     elif isinstance(model, CisCrossRec):
         predictor = CisPredictor(model, modalities)
     else:
@@ -163,6 +191,13 @@ def predictor_of(model: Any, modalities: tuple[str, ...]) -> Predictor:
             " Pass both modalities of the query, or train with --mode default."
         )
     return predictor
+
+
+def _threshold(model: AnnotatorModel, novel_below: float | None) -> float:
+    chosen = model.novel_below if novel_below is None else novel_below
+    if not 0 <= chosen <= 1:
+        raise InputError(f"--novel-below {chosen}: choose a number from 0 to 1.")
+    return chosen
 
 
 def describe(manifest: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class Recommender(Protocol):
 
     kind: ClassVar[str]
     mode: ClassVar[str]
+    reads_places: ClassVar[bool]
     modalities: tuple[str, ...]
     config: Any
 

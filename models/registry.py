@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from ..graphs.errors import InputError
+from .annatac_config import SIZES, IslandConfig
+from .annatac_published import AnnAtacConfig, PublishedAnnAtac, PublishedMaskedIslands
 from .annotation.closed_form import (
     CentroidAnnotator,
     FeatureConfig,
@@ -21,7 +24,7 @@ from .hitanno import HitAnno, SentenceConfig
 from .hitanno_published import HitAnnoConfig, PublishedHitAnno
 
 DEFAULT: Final = "default"
-Task = Literal["recommendation", "annotation"]
+Task = Literal["recommendation", "annotation", "pretraining"]
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,15 @@ class Kind:
     model, config
         Classes of the model and of its settings.
     task
-        ``recommendation`` trains on pairs, ``annotation`` on labelled cells.
+        ``recommendation`` trains on pairs, ``annotation`` on labelled cells, ``pretraining`` on cells.
     epochs, patience, batch_size, lr, weight_decay
         How it is usually trained; no epochs: it is fitted as it is made.
+    clip
+        Largest norm of a step's gradient.
+    sizes
+        Settings that ``--size s|m|l`` stands for.
+    pretraining
+        How it is trained on cells without labels beforehand, where it can be.
     """
 
     model: Any
@@ -46,6 +55,9 @@ class Kind:
     batch_size: int = 256
     lr: float = 1e-3
     weight_decay: float = 0.0
+    clip: float | None = None
+    sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pretraining: Kind | None = None
 
 
 KINDS: Final[dict[str, dict[str, Kind]]] = {
@@ -56,6 +68,30 @@ KINDS: Final[dict[str, dict[str, Kind]]] = {
     "hitanno": {
         "default": Kind(HitAnno, SentenceConfig, "annotation", 50, 8, 64, 1e-2, 0.3),
         "published": Kind(PublishedHitAnno, HitAnnoConfig, "annotation", 20, 3, 64, 1e-4, 0.0),
+    },
+    "annatac": {
+        "published": Kind(
+            PublishedAnnAtac,
+            AnnAtacConfig,
+            "annotation",
+            epochs=30,
+            patience=5,
+            batch_size=16,
+            lr=1e-4,
+            clip=1.0,
+            sizes=SIZES,
+            pretraining=Kind(
+                PublishedMaskedIslands,
+                IslandConfig,
+                "pretraining",
+                epochs=20,
+                patience=3,
+                batch_size=16,
+                lr=1e-4,
+                clip=1.0,
+                sizes=SIZES,
+            ),
+        ),
     },
     **{
         model.kind: {DEFAULT: Kind(model, FeatureConfig, "annotation")}
@@ -68,16 +104,22 @@ KINDS: Final[dict[str, dict[str, Kind]]] = {
 }
 
 
-def kind_of(model: str, mode: str = DEFAULT) -> Kind:
-    """Look a model up.
+def kind_of(model: str, mode: str = DEFAULT, stage: str = "train") -> Kind:
+    """Look a model up, in the stage ``train`` or ``pretrain``.
 
     Raises
     ------
     InputError
-        There is no such model, or it has no such mode.
+        There is no such model, or it has no such mode or stage.
     """
     if model not in KINDS:
         raise InputError(f"--model {model}: this version has {', '.join(KINDS)}. Choose one of them.")
     if mode not in KINDS[model]:
         raise InputError(f"--mode {mode}: {model} has {' and '.join(KINDS[model])}. Choose among them.")
-    return KINDS[model][mode]
+    kind = KINDS[model][mode]
+    if stage != "pretrain":
+        return kind
+    if kind.pretraining is None:
+        able = [name for name, modes in KINDS.items() if any(k.pretraining for k in modes.values())]
+        raise InputError(f"--stage pretrain: {model} has none. Choose {' or '.join(able)}, or leave it out.")
+    return kind.pretraining

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import lightning as L
 import pandas as pd
@@ -22,10 +22,13 @@ from ..graphs.whole import write_json
 from .checkpoint import save_model, save_tensors
 
 SCORE = "validation_score"
+_SHOWN: Final = ("accuracy", "masked_accuracy", "macro_f1", "mae", "mrr")  # beside the bar
 
 
 class RunKeeper(Callback):
     """After each epoch: write the history, the best weights, and the state; stop when patience ends.
+
+    Of processes that train together all keep count, and the first writes.
 
     The state is ``state/epoch-N.safetensors`` (weights and moments) and ``state/state.json``, which
     names it and is written last, so that a kill at any moment leaves the epoch before.
@@ -84,17 +87,18 @@ class RunKeeper(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Write what the epoch brought."""
         epoch = self.done + int(trainer.current_epoch)
-        row = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        row = figures_of(module)
         if not (math.isfinite(row["train_loss"]) and math.isfinite(row[SCORE])):
             raise InputError(f"the loss of epoch {epoch + 1} is not finite. Lower --lr and train anew.")
         self.history.append({"epoch": epoch, **row})
-        pd.DataFrame(self.history).to_csv(self.run / "history.csv", index=False)
-        self.waited += 1
-        if self.best is None or row[SCORE] > self.best:
-            self.best, self.waited = row[SCORE], 0
-            save_model(self.run, self.model, self.graphs)
+        better = self.best is None or row[SCORE] > self.best
+        self.best, self.waited = (row[SCORE], 0) if better else (self.best, self.waited + 1)
         trainer.should_stop = self.waited >= self.patience
-        self._save(trainer.optimizers, epoch)
+        if trainer.is_global_zero:
+            pd.DataFrame(self.history).to_csv(self.run / "history.csv", index=False)
+            if better:
+                save_model(self.run, self.model, self.graphs)
+            self._save(trainer.optimizers, epoch)
 
     def _save(self, optimisers: list[torch.optim.Optimizer], epoch: int) -> None:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
@@ -142,9 +146,9 @@ class OverallBar(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Show the scores of the epoch."""
         assert self.bar is not None
-        metrics = trainer.callback_metrics
-        shown = {name: f"validation_{name}" for name in ("accuracy", "macro_f1", "mae", "mrr")}
-        values = {name: f"{float(metrics[key]):.3f}" for name, key in shown.items() if key in metrics}
+        figures = figures_of(module)
+        shown = {name: f"validation_{name}" for name in _SHOWN}
+        values = {name: f"{figures[key]:.3f}" for name, key in shown.items() if key in figures}
         epoch = self.done + int(trainer.current_epoch) + 1
         self.bar.set_postfix({"epoch": f"{epoch}/{self.epochs}", **values})
 
@@ -152,6 +156,13 @@ class OverallBar(Callback):
         """Close the bar."""
         assert self.bar is not None
         self.bar.close()
+
+
+def figures_of(module: L.LightningModule) -> dict[str, float]:
+    """Return what a training plan found in the epoch, by name."""
+    figures = module.figures
+    assert isinstance(figures, dict)
+    return figures
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
 from ..graphs.errors import InputError
 
 
-def parse_settings(settings: Sequence[str], config: type) -> Any:
+def parse_settings(settings: Sequence[str], config: type, given: Mapping[str, Any] | None = None) -> Any:
     """Turn ``key=value`` strings into a configuration of some class, each value by the type of its field.
+
+    Parameters
+    ----------
+    settings
+        What the user sets.
+    config
+        The class.
+    given
+        What takes the place of the usual values.
 
     Raises
     ------
     InputError
         An unknown key, or a value of another type or outside its range; lists what there is.
     """
-    usual = config()
+    usual = config(**(given or {}))
     known = {f.name: getattr(usual, f.name) for f in fields(config)}
     types = get_type_hints(config)
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, Any] = dict(given or {})
     for setting in settings:
         key, sign, text = setting.partition("=")
         if not sign:

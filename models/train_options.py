@@ -18,6 +18,12 @@ class TrainOptions:
     ----------
     epochs, batch_size, lr, weight_decay
         At most so many epochs, in batches of so many pairs or cells; what the optimisers take.
+    accumulate
+        Batches whose gradients make one step.
+    clip
+        Largest norm of the gradient of a step; None does not clip it.
+    devices
+        Processes that share every batch, on a GPU each or on one processor.
     patience
         Epochs without a better validation score before training stops.
     seed
@@ -36,15 +42,19 @@ class TrainOptions:
     seed: int = 0
     precision: str = "32-true"
     accelerator: str = "auto"
+    devices: int = 1
+    accumulate: int = 1
+    clip: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "patience", "seed"):
+        for name in ("epochs", "batch_size", "patience", "seed", "devices", "accumulate"):
             if int(getattr(self, name)) != getattr(self, name):
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be a whole number.")
         if not (self.weight_decay >= 0 and 0 <= self.seed < 2**32):
             raise InputError(f"weight_decay {self.weight_decay} and --seed {self.seed} must not be negative.")
-        for name in ("epochs", "batch_size", "lr", "patience"):
-            if not getattr(self, name) > 0:  # also refuses NaN
+        for name in ("epochs", "batch_size", "lr", "patience", "devices", "accumulate", "clip"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:  # also refuses NaN
                 raise InputError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be positive.")
         if self.precision not in PRECISIONS:
             raise InputError(f"--precision {self.precision}: choose {', '.join(PRECISIONS)}.")

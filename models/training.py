@@ -1,37 +1,29 @@
-"""Train on Lightning: seeded epochs, early stop, best weights, and a state that resumes to the same bits."""
+"""Train any model that learns: seeded epochs, early stop, best weights, and a state that resumes to the same bits."""
 
 from __future__ import annotations
 
-import logging
-import signal
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
-import numpy as np
-import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback
 
 from ..graphs.dataset import MultiomeGraphs
-from ..graphs.loader import GraphLoader
+from ..graphs.errors import InputError
 from ..graphs.schema import View
 from .annotation.calibrate import calibrate
-from .annotation.model import AnnotatorModel, check_validation, codes_of, labelled
-from .checkpoint import load_model, save_model, save_seen
-from .curves import draw_curves
+from .annotation.model import check_validation, labelled
+from .checkpoint import load_model, load_pretrained, save_model, save_seen
+from .epochs import Training, accelerator, run_epochs
 from .registry import Kind
-from .run_keeper import OverallBar, RunKeeper
 from .train_options import TrainOptions
-from .training_plans import AnnotatorTraining, GraphTraining, RecommenderTraining
+
+Graphs = list[MultiomeGraphs]
 
 
 def fit(
     kind: Kind,
-    dataset: Path,
+    dataset: Path | Sequence[Path],
     run: Path,
     config: Any,
     options: TrainOptions,
@@ -39,15 +31,16 @@ def fit(
     fold: int | None = None,
     resume: bool = False,
     progress: bool = True,
+    init: Path | None = None,
 ) -> None:
-    """Train a model on the training pairs or labelled training cells of a dataset, and leave the best in ``run``.
+    """Train a model on the training pairs or cells of a dataset, and leave the best in ``run``.
 
     Parameters
     ----------
     kind
         What to train.
     dataset
-        Graph dataset, with pairs or labels.
+        Graph dataset, with pairs or labels; one or several, labelled or not, for pre-training.
     run
         Folder that exists; receives ``history.csv``, ``curves.png``, the checkpoint and the state.
     config, options
@@ -58,108 +51,78 @@ def fit(
         Go on from the state in ``run``; the result is bit for bit that of an uninterrupted run.
     progress
         Show a bar.
+    init
+        Run of a pre-training, from whose weights an annotator starts.
+
+    Raises
+    ------
+    InputError
+        The choices do not go together, the data are not such as the model learns from, or the loss is not
+        finite.
     """
-    view: View = "pairs" if kind.task == "recommendation" else "cells"
-    train = MultiomeGraphs(dataset, view=view, split="train", fold=fold)
-    validation = train.part(view, "validation")
-    if kind.task == "annotation":
-        train, validation = labelled(train), labelled(validation)
-    if kind.task == "annotation" and kind.epochs:
-        check_validation(train, validation)
+    paths = [dataset] if isinstance(dataset, Path) else list(dataset)
+    _check_choices(kind, paths, options, fold, init)
+    train, validation = _graphs(kind, paths, fold)
     torch.manual_seed(options.seed)
-    model = kind.model.from_graphs(train, config, seed=options.seed)
-    save_seen(run, train)
+    several = kind.task == "pretraining"
+    model = kind.model.from_graphs(train if several else train[0], config, seed=options.seed)
+    if init is not None:
+        model.start_from(load_pretrained(init, train[0]).cpu(), train[0])
+    save_seen(run, train, init)
     if kind.epochs:
-        _train(model, train, validation, run, options, resume=resume, progress=progress)
-    if isinstance(model, AnnotatorModel):
+        run_epochs(Training(kind.task, model, train, validation, run, options, resume, progress))
+    if kind.task == "annotation":
         if kind.epochs:
             model = load_model(run).model
-        calibrate(model, train, validation, seed=options.seed, progress=progress)
-        save_model(run, model, train)
+        calibrate(model, train[0], validation[0], seed=options.seed, progress=progress)
+        save_model(run, model, train[0])
 
 
-def _train(
-    model: Any,
-    train: MultiomeGraphs,
-    validation: MultiomeGraphs,
-    run: Path,
-    options: TrainOptions,
-    *,
-    resume: bool,
-    progress: bool,
+def _graphs(kind: Kind, paths: Sequence[Path], fold: int | None) -> tuple[Graphs, Graphs]:
+    """Open what a model learns from, and what tells when to stop."""
+    view: View = "pairs" if kind.task == "recommendation" else "cells"
+    train = [MultiomeGraphs(path, view=view, split="train", fold=fold) for path in paths]
+    validation = [graphs.part(view, "validation") for graphs in train]
+    if kind.task == "annotation":
+        train, validation = [labelled(train[0])], [labelled(validation[0])]
+        if kind.epochs:
+            check_validation(train[0], validation[0])
+    if kind.task == "pretraining":
+        for split, found in (("training", train), ("validation", validation)):
+            if not sum(map(len, found)):
+                raise InputError(
+                    f"{', '.join(map(str, paths))}: no {split} cell, and a model is trained on training cells until"
+                    " those of validation tell it to stop. Build with more cells, or other --donor or --seed."
+                )
+    return train, validation
+
+
+def _check_choices(
+    kind: Kind, paths: Sequence[Path], options: TrainOptions, fold: int | None, init: Path | None
 ) -> None:
-    keeper = RunKeeper(run, model, train, patience=options.patience, resume=resume)
-    done = keeper.done
-    if done < options.epochs and keeper.waited < options.patience:
-        bars = [OverallBar(options.epochs, done)] if progress else []
-        with _quiet_lightning():
-            trainer = _trainer(options, options.epochs - done, [keeper, *bars])
-            shuffled = GraphLoader(train, options.batch_size, shuffle=True, seed=options.seed, cis=False)
-            held_out = GraphLoader(_mixed(validation), options.batch_size, cis=False)
-            with _interruptible(trainer):
-                trainer.fit(_plan(model, train, options, done), shuffled, held_out)
-    draw_curves(pd.DataFrame(keeper.history), run / "curves.png")
+    """Refuse choices that do not go together."""
+    name = kind.model.kind
+    if kind.task != "pretraining" and len(paths) != 1:
+        raise InputError(f"{name} is trained on one dataset, and {len(paths)} are given. Pass one of them.")
+    if not paths:
+        raise InputError("no dataset is given. Pass one or several.")
+    if fold is not None and len(paths) > 1:
+        raise InputError(f"--fold {fold}: {len(paths)} datasets have no folds in common. Leave --fold out.")
+    if init is not None and kind.task != "annotation":
+        raise InputError(f"--init {init}: only annotators start from a pre-training. Leave --init out.")
+    if options.devices > 1:
+        _check_devices(kind, options)
 
 
-def _plan(model: Any, train: MultiomeGraphs, options: TrainOptions, done: int) -> GraphTraining:
-    if isinstance(model, AnnotatorModel):
-        return AnnotatorTraining(model, options, codes_of(model.cell_types, train), first_epoch=done)
-    return RecommenderTraining(model, options, first_epoch=done)
-
-
-def _accelerator(name: str) -> str:
-    """Let ``auto`` choose among what our operators run on."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
-
-
-def _mixed(graphs: MultiomeGraphs) -> MultiomeGraphs:
-    """Put graphs in one fixed random order: pairs are stored by kind, and batches shall be like those of training."""
-    order = np.random.default_rng(0).permutation(len(graphs))
-    mixed: MultiomeGraphs = graphs.index_select(order)
-    return mixed
-
-
-def _trainer(options: TrainOptions, epochs: int, callbacks: list[Callback]) -> L.Trainer:
-    return L.Trainer(
-        accelerator=_accelerator(options.accelerator),
-        devices=1,
-        precision=options.precision,  # type: ignore[arg-type]
-        max_epochs=epochs,
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        inference_mode=False,  # the encodings of DNA are renewed between epochs
-    )
-
-
-@contextmanager
-def _interruptible(trainer: L.Trainer) -> Iterator[None]:
-    """Pass Ctrl-C on: Lightning ends the process in silence and leaves later Ctrl-C ignored."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit:
-        if trainer.interrupted:
-            signal.signal(signal.SIGINT, handler)
-            raise KeyboardInterrupt from None
-        raise
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advice on workers and hardware from the user's terminal; our settings are chosen."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-        warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
+def _check_devices(kind: Kind, options: TrainOptions) -> None:
+    told, name = f"--devices {options.devices}", kind.model.kind
+    if kind.task == "recommendation":
+        raise InputError(
+            f"{told}: {name} trains on one device, as the wrong partners of a profile are the others of its batch."
+            " Leave the option out."
+        )
+    if not kind.epochs:
+        raise InputError(f"{told}: {name} is fitted at once, on one device. Leave the option out.")
+    there = torch.cuda.device_count()
+    if accelerator(options) == "cuda" and options.devices > there:
+        raise InputError(f"{told}: this machine has {there} GPU{'s' * (there != 1)}. Choose as many at most.")

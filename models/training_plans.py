@@ -1,4 +1,4 @@
-"""Training plans on Lightning: the steps of an epoch, for models of pairs and for models of labelled cells."""
+"""Training plans on Lightning: the steps of an epoch, for models of pairs, of labelled and of unlabelled cells."""
 
 from __future__ import annotations
 
@@ -14,36 +14,60 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from ..graphs.loader import GraphLoader
-from ..graphs.schema import CELL, CELL_TYPE
+from ..graphs.schema import ATAC, CELL, CELL_TYPE
 from .annotation.model import AnnotatorModel
+from .annotation.pretraining import PretrainingModel
+from .exchange import EpochSums, gather_rows, share
 from .recommender import Recommender
 from .run_keeper import SCORE
+from .step_gradients import StepGradients
 from .train_options import TrainOptions
-
-_VALIDATION = "validation_"
 
 
 class GraphTraining(L.LightningModule):
-    """Seeded epochs over graph batches, with all of a model's optimisers in each step."""
+    """Seeded epochs over graph batches, with all of a model's optimisers in each step.
+
+    Several processes may train together: each has a part of every batch, which may be empty.
+
+    Attributes
+    ----------
+    figures
+        What the latest epoch brought, by name: means of the losses over its items, validation, and the score.
+    """
 
     def __init__(self, model: Any, options: TrainOptions, *, first_epoch: int = 0) -> None:
         super().__init__()
         self.automatic_optimization = False  # dense and sparse parameters have an optimiser each
         self.model, self.options, self.first_epoch = model, options, first_epoch
+        self.figures: dict[str, float] = {}
         self._rates: list[list[float]] = []
+        self._trained, self._measured = EpochSums(), EpochSums()
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the training ``loss`` of a batch and its parts."""
+        """Return the training ``loss`` of a batch and its parts; ``weight`` items where these are no graphs."""
 
     @abstractmethod
     def lr_factor(self, step: int) -> float:
         """Return the share of the learning rate that a step takes, counted from the first epoch on."""
 
+    @abstractmethod
+    def measure(self, batch: Batch) -> None:
+        """Keep what `validation` needs of a batch of validation graphs."""
+
+    @abstractmethod
+    def validation(self) -> dict[str, float]:
+        """Return the figures of all validation graphs, those of other processes included."""
+
     @property
     def epoch(self) -> int:
         """Number of the epoch, counted over interruptions."""
         return self.first_epoch + int(self.current_epoch)
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return -(-int(self.trainer.num_training_batches) // self.options.accumulate)
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """Take the model's optimisers, and remember their learning rates."""
@@ -51,6 +75,9 @@ class GraphTraining(L.LightningModule):
             self.options.lr, self.options.weight_decay
         )
         self._rates = [[group["lr"] for group in optimiser.param_groups] for optimiser in optimisers]
+        self._gradients = StepGradients(
+            optimisers, several=self.options.accumulate > 1, clip=self.options.clip
+        )
         return optimisers
 
     def on_train_epoch_start(self) -> None:
@@ -58,36 +85,55 @@ class GraphTraining(L.LightningModule):
         loader = self.trainer.train_dataloader
         assert isinstance(loader, GraphLoader)
         loader.set_epoch(self.epoch)
-        torch.manual_seed(self.options.seed * 1_000_003 + self.epoch + 1)
+        torch.manual_seed((self.options.seed + share()[0]) * 1_000_003 + self.epoch + 1)
 
     def training_step(self, batch: Batch, index: int) -> None:
-        """Take one step of all optimisers."""
+        """Add the gradient of a batch, and take a step of all optimisers after the last one of the step."""
+        every = self.options.accumulate
+        if index % every == 0:
+            self._gradients.begin()
+        if batch.num_graphs:
+            self._add(batch)
+        if (index + 1) % every == 0 or index + 1 == self.trainer.num_training_batches:
+            self._gradients.finish()
+            self._step(self.epoch * self.steps + index // every)
+
+    def _add(self, batch: Batch) -> None:
         parts = self.losses(batch)
+        graphs = parts["loss"].new_full((), batch.num_graphs, dtype=torch.float64)
+        weight = parts.pop("weight", graphs).detach().double()
+        self.manual_backward(self._gradients.add(parts["loss"], weight))
+        self._trained.add_means(parts, weight)
+
+    def _step(self, step: int) -> None:
+        factor = self.lr_factor(step)
         optimisers = self.optimizers()
-        optimisers = optimisers if isinstance(optimisers, list) else [optimisers]
-        factor = self.lr_factor(self.epoch * self.steps + index)
-        for optimiser, rates in zip(optimisers, self._rates, strict=True):
-            optimiser.zero_grad()
+        for optimiser, rates in zip(
+            optimisers if isinstance(optimisers, list) else [optimisers], self._rates, strict=True
+        ):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-        self.manual_backward(parts["loss"])
-        for optimiser in optimisers:
             optimiser.step()
-        self.log_stage("train", {name: value.detach() for name, value in parts.items()}, batch.num_graphs)
-
-    @property
-    def steps(self) -> int:
-        """Steps of an epoch."""
-        return int(self.trainer.num_training_batches)
 
     def on_validation_epoch_start(self) -> None:
         """Let the model bring up to date what it keeps."""
         self.model.refresh()
 
-    def log_stage(self, stage: str, values: dict[str, Tensor], size: int) -> None:
-        """Log values of a batch, which Lightning averages over the epoch."""
-        named = {f"{stage}_{name}": value for name, value in values.items()}
-        self.log_dict(named, on_step=False, on_epoch=True, batch_size=size)
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Measure a batch."""
+        if batch.num_graphs:
+            self.measure(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Put together what the epoch brought."""
+        trained = self._trained.take_means(self.device)
+        found = self.validation()
+        named = {
+            **{f"train_{name}": value for name, value in trained.items()},
+            **{f"validation_{name}": value for name, value in found.items()},
+            SCORE: float(self.model.score(found)),
+        }
+        self.figures = dict(sorted(named.items()))
 
 
 class RecommenderTraining(GraphTraining):
@@ -103,19 +149,15 @@ class RecommenderTraining(GraphTraining):
         """Ask the model."""
         return self.model.lr_factor(step)
 
-    def validation_step(self, batch: Batch, _: int) -> None:
+    def measure(self, batch: Batch) -> None:
         """Take the model's measures."""
-        self.log_stage("validation", self.model.validate(batch), batch.num_graphs)
+        found = self.model.validate(batch)
+        graphs = torch.full((), batch.num_graphs, dtype=torch.float64, device=self.device)
+        self._measured.add_means(found, graphs)
 
-    def on_validation_epoch_end(self) -> None:
-        """Log the score of the epoch."""
-        found = self.trainer.callback_metrics
-        named = {
-            name.removeprefix(_VALIDATION): float(value)
-            for name, value in found.items()
-            if name.startswith(_VALIDATION)
-        }
-        self.log(SCORE, self.model.score(named))
+    def validation(self) -> dict[str, float]:
+        """Return the means over pairs."""
+        return self._measured.take_means(self.device)
 
 
 class AnnotatorTraining(GraphTraining):
@@ -136,8 +178,7 @@ class AnnotatorTraining(GraphTraining):
     ) -> None:
         super().__init__(model, options, first_epoch=first_epoch)
         self.codes = codes
-        self._logits: list[Tensor] = []
-        self._truth: list[Tensor] = []
+        self._read: list[Tensor] = []
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the losses of a batch of labelled cells."""
@@ -147,21 +188,55 @@ class AnnotatorTraining(GraphTraining):
         """Ask the model."""
         return self.model.lr_factor(step / self.steps)
 
-    def validation_step(self, batch: Batch, _: int) -> None:
-        """Keep the logits of cells whose type the model knows."""
-        self._logits.append(self.model(batch).logits.cpu())
-        self._truth.append(self._codes(batch).cpu())
+    def measure(self, batch: Batch) -> None:
+        """Keep each cell's number, type and logits."""
+        logits = self.model(batch).logits.double()
+        told = torch.stack([batch[CELL][ATAC], self._codes(batch)], 1)
+        self._read.append(torch.cat([told.double(), logits], 1))
 
-    def on_validation_epoch_end(self) -> None:
-        """Log the figures of the epoch and its score."""
-        truth, logits = torch.cat(self._truth), torch.cat(self._logits)
-        self._logits, self._truth = [], []
-        figures = validation_figures(logits[truth >= 0], truth[truth >= 0])
-        self.log_dict({f"{_VALIDATION}{name}": value for name, value in figures.items()})
-        self.log(SCORE, self.model.score(figures))
+    def validation(self) -> dict[str, float]:
+        """Return the figures of cells whose type the model knows; batches and processes do not matter to them."""
+        none = torch.zeros(0, 2 + len(self.model.cell_types), dtype=torch.float64, device=self.device)
+        rows = gather_rows(torch.cat([none, *self._read])).cpu()
+        self._read = []
+        rows = rows[rows[:, 0].argsort()]
+        truth, logits = rows[:, 1].long(), rows[:, 2:]
+        return validation_figures(logits[truth >= 0], truth[truth >= 0])
 
     def _codes(self, batch: Batch) -> Tensor:
         return self.codes.to(batch[CELL][CELL_TYPE].device)[batch[CELL][CELL_TYPE]]
+
+
+class PretrainingTraining(GraphTraining):
+    """The training plan of a model that learns from unlabelled cells: sums over all validation cells."""
+
+    model: PretrainingModel
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses of a batch of cells."""
+        return self.model.loss(batch)
+
+    def lr_factor(self, step: int) -> float:
+        """Ask the model."""
+        return self.model.lr_factor(step / self.steps)
+
+    def on_train_epoch_start(self) -> None:
+        """Choose the masks of the epoch."""
+        super().on_train_epoch_start()
+        self.model.set_epoch(self.epoch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Choose the masks of held-out cells."""
+        super().on_validation_epoch_start()
+        self.model.set_epoch(None)
+
+    def measure(self, batch: Batch) -> None:
+        """Take the model's sums."""
+        self._measured.add(self.model.measure(batch))
+
+    def validation(self) -> dict[str, float]:
+        """Turn the sums into figures."""
+        return self.model.figures(self._measured.take(self.device))
 
 
 def validation_figures(logits: Tensor, codes: Tensor) -> dict[str, float]:

@@ -217,7 +217,7 @@ def test_wrong_jobs_are_refused_and_leave_nothing(finished, simulated_dataset, r
         ({"settings": ("heads=3",)}, "must divide width"),
         ({"settings": ("alpha=much",)}, "expected a float"),
         ({"settings": ("target=log",)}, "choose raw or binary"),
-        ({"devices": 2}, "trains on one device"),
+        ({"devices": 2}, "on one device"),
         ({"precision": "bf16-mixed"}, "32-true or 64-true"),
         ({"epochs": 0}, "--epochs 0: must be positive"),
         ({"lr": float("nan")}, "--lr nan: must be positive"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn, optim
@@ -16,6 +17,7 @@ from torch_geometric.data import Batch
 from ...graphs.dataset import MultiomeGraphs
 from ...graphs.errors import InputError
 from .calibration import Calibration
+from .pretraining import PretrainingModel
 
 Int64 = NDArray[np.int64]
 
@@ -55,11 +57,20 @@ class AnnotatorModel(nn.Module, ABC):
         What the model reads.
     calibration
         Fitted after training.
+    stage
+        ``train``, beside the ``pretrain`` of a `PretrainingModel`.
+    reads_places
+        Whether peaks are told by their place on the genome, so that those of other data sets serve as well.
+    novel_below
+        Confidence below which cells are said to be of a novel type, unless a user chooses another; 0: none.
     """
 
     kind: ClassVar[str]
     mode: ClassVar[str] = "default"
+    stage: ClassVar[str] = "train"
+    reads_places: ClassVar[bool] = False
     config: Any
+    novel_below: float = 0.0
     cell_types: tuple[str, ...] = ()
     notes: Sequence[str] = ()
     modalities: tuple[str, ...]
@@ -98,6 +109,36 @@ class AnnotatorModel(nn.Module, ABC):
 
     def refresh(self) -> None:
         """Bring up to date what training keeps for later, before the model is measured or saved."""
+
+    def start_from(self, pretrained: PretrainingModel, graphs: MultiomeGraphs) -> None:
+        """Take up the weights of a model that was trained on unlabelled cells.
+
+        Parameters
+        ----------
+        pretrained
+            The model.
+        graphs
+            The labelled training cells that this one was made for.
+
+        Raises
+        ------
+        InputError
+            There is no such stage, or the two do not fit.
+        """
+        raise InputError(
+            f"{self.kind} ({self.mode} mode) has no pre-training to start from. Leave --init out."
+        )
+
+    def place(self, peaks: Sequence[pd.DataFrame], chromosomes: Sequence[str]) -> None:
+        """Find the peaks of data sets among what the model reads, where it tells them by their place.
+
+        Parameters
+        ----------
+        peaks
+            Columns ``chrom`` and ``start`` of each data set's peaks, in the order of their ids.
+        chromosomes
+            Those of the data set the model was trained on.
+        """
 
 
 def vocabulary(graphs: MultiomeGraphs) -> tuple[tuple[str, ...], Int64]:

@@ -1,0 +1,199 @@
+"""Masked pre-training of annATAC: tell hidden values of islands from the others of the cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+
+from ..graphs.dataset import MultiomeGraphs
+from ..graphs.schema import ATAC, CELL, SOURCE
+from .annatac_config import IslandConfig
+from .annotation.island_positions import island_positions
+from .annotation.islands import MOST, Islands
+from .annotation.masking import Masked, mask
+from .annotation.pretraining import PretrainingModel
+from .annotation.schedules import step_decay
+from .layers.even_masks import random_keys
+from .layers.island_encoder import AllIslands, IslandEncoder
+from .layers.profiles import Profiles
+
+_HIDDEN = 0.9  # of the islands asked for; the others are shown
+_HELD_OUT = -1  # the epoch of the masks of held-out cells
+
+
+class MaskedIslands(PretrainingModel):
+    """The encoder of annATAC and a classifier of hidden values.
+
+    The masks of a cell depend on seed, epoch and cell alone: not on its batch, nor on the number of processes.
+
+    Parameters
+    ----------
+    n_islands
+        Number of islands.
+    config
+        See `IslandConfig`.
+
+    Attributes
+    ----------
+    islands, encoder
+        What fine-tuning takes up.
+    counted
+        (islands, 6) how often training cells have each value: what baselines guess from.
+    """
+
+    kind: ClassVar[str] = "annatac"
+    mode = "published"
+    reads_places = True
+    modalities = (ATAC,)
+    encoder_class: ClassVar[type[IslandEncoder]] = AllIslands
+    config: IslandConfig
+
+    def __init__(self, n_islands: int, config: IslandConfig) -> None:
+        super().__init__()
+        self.config, self.seed, self.epoch = config, 0, _HELD_OUT
+        self.islands = Islands(n_islands, config.island)
+        self.encoder = self.encoder_class(n_islands, **config.sizes(), dropout=config.dropout)
+        self.classifier = nn.Linear(config.width, MOST + 1)
+        self.counted: Tensor
+        self.register_buffer("counted", torch.zeros(n_islands, MOST + 1, dtype=torch.int64))
+
+    @classmethod
+    def from_graphs(cls, graphs: Sequence[MultiomeGraphs], config: Any, *, seed: int = 0) -> Self:
+        """Find the islands of training cells, place them among each other, and make an untrained model."""
+        for some in graphs:
+            some.require(cls.modalities, cls.kind)
+        islands = Islands.of(graphs, config.island, tss=config.tss)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = cls(len(islands), config)
+        model.seed, model.islands = seed, islands
+        positions, rank = island_positions(islands, graphs, config.width, seed=seed)
+        model.encoder.positions[: len(islands)] = positions
+        model.notes = told_rank(rank, config.width)
+        for source, some in enumerate(graphs):
+            model._count(some, source)
+        model.counted[:, 0] = sum(len(some) for some in graphs) - model.counted.sum(1)
+        return model
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], config: Any, n_chrom: int) -> Self:
+        """Make a model of the shapes that saved weights have."""
+        del n_chrom
+        return cls(len(tensors["islands.bin"]), config)
+
+    def _count(self, graphs: MultiomeGraphs, source: int) -> None:
+        _, cells = graphs.pairs_of(range(len(graphs)))
+        for peaks in Profiles.chunks(graphs.atac_rows, cells):
+            found = self.islands.read(peaks, source)
+            place = found.ids * (MOST + 1) + found.counts.long()
+            self.counted += torch.bincount(place, minlength=self.counted.numel()).view_as(self.counted)
+
+    @property
+    def chromosomes(self) -> tuple[str, ...]:
+        """Names for the codes of the islands' chromosomes."""
+        return self.islands.chromosomes
+
+    def place(self, peaks: Sequence[pd.DataFrame], chromosomes: Sequence[str]) -> None:
+        """Find the islands of peaks."""
+        self.islands.place(peaks, chromosomes)
+
+    def set_epoch(self, epoch: int | None) -> None:
+        """Choose the masks of a training epoch, or those of held-out cells."""
+        self.epoch = _HELD_OUT if epoch is None else epoch
+
+    def lr_factor(self, epoch: float) -> float:
+        """Fall step by step."""
+        return step_decay(epoch)
+
+    def hide(self, islands: Profiles, draw: Tensor) -> Masked:
+        """Hide islands of cells; ``draw`` (cells,) decides which."""
+        return mask(islands, draw, share=self.config.mask, hidden=_HIDDEN)
+
+    def ask(self, batch: Batch) -> tuple[Masked, Tensor]:
+        """Hide islands of a batch, and return what is asked and the logits of its values, (asked, 6)."""
+        cell = batch[CELL][ATAC]
+        masked = self.hide(self.islands(batch), _mixed(self.seed, self.epoch, int(batch[SOURCE]), cell))
+        encoded = self.encoder(masked.islands)
+        return masked, self.classifier(self.encoder.nodes(encoded, masked.islands, masked.asked))
+
+    def loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the mean cross-entropy of the values asked for, and how many these are."""
+        masked, logits = self.ask(batch)
+        right = (logits.argmax(1) == masked.truth).float()
+        n = max(len(right), 1)  # cells without open islands ask for nothing
+        told = F.cross_entropy(logits, masked.truth, reduction="sum") / n
+        return {
+            "loss": told,
+            "masked_accuracy": right.sum() / n,
+            "weight": told.new_tensor(float(len(right))),
+        }
+
+    @torch.no_grad()
+    def measure(self, batch: Batch) -> dict[str, Tensor]:
+        """Count predicted against true values, also of two guesses: the commonest value, and the island's own."""
+        masked, logits = self.ask(batch)
+        told = {"model": logits.argmax(1), **self.guesses(masked.islands.ids[masked.asked])}
+        sums = {name: _confusion(masked.truth, value) for name, value in told.items()}
+        loss = F.cross_entropy(logits.double(), masked.truth, reduction="sum")
+        return {"loss": loss, **sums}
+
+    def guesses(self, ids: Tensor) -> dict[str, Tensor]:
+        """Return what training cells alone say of islands (asked,): without looking at the cell."""
+        opened = self.counted[:, 1:]
+        return {
+            "majority": (opened.sum(0).argmax() + 1).expand_as(ids),
+            "island": opened.argmax(1)[ids] + 1,
+        }
+
+    def figures(self, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return loss, accuracy and macro-F1 (over values that occur) of the values asked for."""
+        n = max(int(sums["model"].sum()), 1)
+        return {"loss": float(sums["loss"]) / n, **masked_figures(sums["model"])}
+
+    def told(self, sums: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the figures of the model, with those of guesses as baselines."""
+        n = int(sums["model"].sum())
+        guesses = {name: value for name, value in sums.items() if name not in ("model", "loss")}
+        return {
+            "masked": {**self.figures(sums), "n": n},
+            "baselines": {"masked": {name: {**masked_figures(c), "n": n} for name, c in guesses.items()}},
+        }
+
+
+def masked_figures(confusion: Tensor) -> dict[str, float]:
+    """Return accuracy and macro-F1 from counts of true (rows) against predicted values.
+
+    Values that neither occur nor are predicted do not count.
+    """
+    counts = confusion.double()
+    right, total = counts.diagonal(), counts.sum(0) + counts.sum(1)
+    f1 = 2 * right / total.clamp_min(1)
+    met = total > 0
+    return {
+        "masked_accuracy": float(right.sum() / counts.sum().clamp_min(1)),
+        "masked_macro_f1": float(f1[met].mean()) if met.any() else 0.0,
+    }
+
+
+def told_rank(rank: int, width: int) -> list[str]:
+    """Say where the training cells have fewer dimensions than a token."""
+    if rank == width:
+        return []
+    return [
+        f"positions: the training cells have rank {rank}; the other {width - rank} of {width} numbers are 0"
+    ]
+
+
+def _confusion(truth: Tensor, value: Tensor) -> Tensor:
+    return torch.bincount(truth * (MOST + 1) + value, minlength=(MOST + 1) ** 2).view(MOST + 1, MOST + 1)
+
+
+def _mixed(seed: int, epoch: int, source: int, cell: Tensor) -> Tensor:
+    """Return a number for each cell of an epoch, which decides its masks."""
+    return (random_keys(seed, epoch, source, cell) * 2**53).long()
