@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from .commands.console import Debug, Json, Quiet, Seed, example, print_lines, tell
+from .commands.study_command import STUDIES, study
 
 app = typer.Typer(
     help="Cell-peak-gene graphs of single-cell multiome data, and the models that read them.",
@@ -21,15 +22,6 @@ app = typer.Typer(
 _INTERRUPTED = 130  # what Typer returns after Ctrl-C
 _GENOME, _PRIOR, _CELLS, _SPLITS = "Genome", "Prior edges", "Cells", "Splits and pairs"  # groups of options
 
-Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable line.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides every random choice.")]
-Debug = Annotated[bool, typer.Option(help="Show the traceback of an error (may stand anywhere).")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
-
-
-def _example(*texts: str) -> str:
-    return "\n\n".join(f"**Example:** `{text}`" for text in texts)
-
 
 @app.callback()
 def _options(debug: Debug = False) -> None:
@@ -37,7 +29,7 @@ def _options(debug: Debug = False) -> None:
     del debug  # taken from the arguments before they are parsed, so that it may stand anywhere
 
 
-@app.command(epilog=_example("scweave demo --out runs/demo"))
+@app.command(epilog=example("scweave demo --out runs/demo"))
 def demo(
     out: Annotated[Path, typer.Option(help="Folder to create.")] = Path("runs/demo"),
     cells: Annotated[int, typer.Option(min=1, help="Simulated cells.")] = 2000,
@@ -55,10 +47,10 @@ def demo(
     summary = demo_run(
         out, cells=cells, genes=genes, peaks=peaks, epochs=epochs, seed=seed, progress=not quiet
     )
-    _tell(summary, as_json, lambda: show_demo(summary))
+    tell(summary, as_json, lambda: show_demo(summary))
 
 
-@app.command(epilog=_example("scweave simulate runs/sim.h5mu --cells 2000 --seed 1"))
+@app.command(epilog=example("scweave simulate runs/sim.h5mu --cells 2000 --seed 1"))
 def simulate(
     out: Annotated[
         Path, typer.Argument(metavar="OUT.h5mu", help="Also writes OUT.fa, OUT.gtf.gz, OUT.links.parquet.")
@@ -76,11 +68,11 @@ def simulate(
 
     files = write(out, cells=cells, genes=genes, peaks=peaks, types=types, seed=seed, progress=not quiet)
     written = {name: str(path) for name, path in vars(files).items()}
-    _tell(written, as_json, lambda: _lines(f"{name:<11}{path}" for name, path in written.items()))
+    tell(written, as_json, lambda: print_lines(f"{name:<11}{path}" for name, path in written.items()))
 
 
 @app.command(
-    epilog=_example(
+    epilog=example(
         "scweave build rna.h5ad atac.h5ad --gtf genes.gtf.gz --labels cell_type --out runs/dataset"
     )
 )
@@ -225,39 +217,60 @@ def build(
         "like": like,
     }
     report = make(inputs, out, options=options, dry_run=dry_run, progress=not quiet, **files)
-    _tell(
+    tell(
         {"dataset": str(report.path), **report.sizes, "notes": report.notes, **(report.cost or {})},
         as_json,
-        lambda: _lines(report.lines()),
+        lambda: print_lines(report.lines()),
     )
 
 
 @app.command(
-    epilog=_example(
+    epilog=example(
         "scweave train runs/dataset --model crossrec --out runs/crossrec",
         "scweave train runs/dataset --model hitanno --out runs/hitanno",
+        "scweave train runs/a runs/b --model annatac --stage pretrain --out runs/pretrained",
+        "scweave train runs/dataset --model annatac --init runs/pretrained --out runs/annatac",
     )
 )
 def train(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Made by `scweave build`.")],
+    dataset: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DATASET...", help="Made by `scweave build`; several where a stage takes them."
+        ),
+    ],
     model: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="crossrec, hitanno; majority, centroid, knn, logreg, svm, mlp, cnn."
+            metavar="NAME", help="crossrec, hitanno, annatac; majority, centroid, knn, logreg, svm, mlp, cnn."
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder to create.")],
     mode: Annotated[
         str, typer.Option(metavar="published|default", help="The function as published, or corrected.")
     ] = "default",
+    stage: Annotated[
+        str, typer.Option(metavar="pretrain|finetune", help="Without labels (annatac), or with them.")
+    ] = "finetune",
+    init: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Begin with a run of --stage pretrain.")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="s|m|l", help="Sizes of a transformer (annatac) as a whole.")
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Epochs at most; by default as usual for the model.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pairs or cells a step.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pairs or cells a batch, over all devices.")] = None,
+    accumulate: Annotated[int, typer.Option(help="Batches whose gradients make one step.")] = 1,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     patience: Annotated[int | None, typer.Option(help="Epochs without improvement before stopping.")] = None,
-    devices: Annotated[int, typer.Option(help="Devices to train on.")] = 1,
-    precision: Annotated[str, typer.Option(help="As Lightning names it.")] = "32-true",
+    devices: Annotated[
+        int, typer.Option(help="GPUs, or processes where there is none, that share each batch.")
+    ] = 1,
+    precision: Annotated[
+        str, typer.Option(metavar="32-true|64-true|bf16-mixed", help="As Lightning names it.")
+    ] = "32-true",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Model settings.")
     ] = None,
@@ -278,7 +291,7 @@ def train(
     from .train import run
 
     job = Job(
-        dataset,
+        dataset[0],
         out,
         model,
         mode,
@@ -291,13 +304,18 @@ def train(
         tuple(settings or ()),
         seed,
         fold,
+        size,
+        stage,
+        init,
+        accumulate,
+        tuple(dataset[1:]),
     )
     metrics = run(job, resume=resume, progress=not quiet)
-    _tell(metrics, as_json, lambda: show_metrics(metrics, out))
+    tell(metrics, as_json, lambda: show_metrics(metrics, out))
 
 
 @app.command(
-    epilog=_example(
+    epilog=example(
         "scweave evaluate runs/crossrec runs/dataset --out metrics.json",
         "scweave evaluate runs/hitanno runs/dataset --out metrics.json",
     )
@@ -329,11 +347,11 @@ def evaluate(
         seed=seed,
         progress=not quiet,
     )
-    _tell(metrics, as_json, lambda: show_metrics(metrics, out))
+    tell(metrics, as_json, lambda: show_metrics(metrics, out))
 
 
 @app.command(
-    epilog=_example(
+    epilog=example(
         "scweave predict runs/crossrec rna.h5ad atac.h5ad --out predicted.h5ad",
         "scweave predict runs/hitanno atac.h5ad --out annotated.h5ad",
     )
@@ -349,6 +367,9 @@ def predict(
         str | None, typer.Option(metavar="NAME", help="Layer of the counts; X by default.")
     ] = None,
     min_placed: Annotated[float, typer.Option(help="Smallest share of RUN's genes and peaks.")] = 0.3,
+    novel_below: Annotated[
+        float | None, typer.Option(help="Confidence below which a cell is called novel; 0 for never.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Cells at a time; 128, published 32.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -357,16 +378,23 @@ def predict(
     from .commands.predict import predict_run
 
     summary = predict_run(
-        run, query, out, layer=layer, min_placed=min_placed, batch_size=batch_size, progress=not quiet
+        run,
+        query,
+        out,
+        layer=layer,
+        min_placed=min_placed,
+        batch_size=batch_size,
+        novel_below=novel_below,
+        progress=not quiet,
     )
     told = [f"{name}: {what}" for name, what in summary["predicted"].items()]
     if labels := summary.get("labels"):
         found = sorted(((n, name) for name, n in labels.items() if n), reverse=True)
         told.append("cells: " + ", ".join(f"{name} {n:,}" for n, name in found))
-    _tell(summary, as_json, lambda: _lines([*summary["notes"], *told, f"written: {out}"]))
+    tell(summary, as_json, lambda: print_lines([*summary["notes"], *told, f"written: {out}"]))
 
 
-@app.command(name="map", epilog=_example("scweave map runs/crossrec runs/dataset --out runs/maps"))
+@app.command(name="map", epilog=example("scweave map runs/crossrec runs/dataset --out runs/maps"))
 def make_map(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Made by `scweave train`.")],
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Made by `scweave build`.")],
@@ -389,54 +417,10 @@ def make_map(
     summary = write_maps(
         run, dataset, out, per=per, truth=truth, truth_kind=truth_kind, split=split, progress=not quiet
     )
-    _tell(summary, as_json, lambda: show_map(summary, out))
+    tell(summary, as_json, lambda: show_map(summary, out))
 
 
-@app.command(epilog=_example("scweave study fractions runs/dataset --model crossrec --out runs/fractions"))
-def study(
-    name: Annotated[str, typer.Argument(metavar="fractions|leave-type-out", help="What to study.")],
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Made by `scweave build`.")],
-    model: Annotated[str, typer.Option(metavar="crossrec", help="Which model.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to create.")],
-    shares: Annotated[
-        str | None, typer.Option(metavar="0.05,1.0", help="Of the training cells; 0.05,0.1,0.25,0.5,1.0.")
-    ] = None,
-    types: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Types to leave out; those with 20 test cells.")
-    ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Trainings a setting.")] = 3,
-    mode: Annotated[str, typer.Option(metavar="published|default", help="As in `train`.")] = "default",
-    epochs: Annotated[
-        int | None, typer.Option(help="Epochs at most; by default as usual for the model.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pairs or cells a step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Model settings.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Keep the trainings that are finished.")] = False,
-    seed: Seed = 0,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Measure a model on less training data, or on a cell type it has never seen, beside its baselines."""
-    from .commands.jobs import Job
-    from .commands.study import study_run
-    from .generators.options import parse_names
-    from .interpret.terminal import show_study
-    from .models.study_plan import parse_shares
-
-    job = Job(dataset, out, model, mode, epochs, batch_size, lr, settings=tuple(settings or ()), seed=seed)
-    content = study_run(
-        job,
-        name,
-        shares=parse_shares(shares),
-        types=parse_names(types, "--types"),
-        repeats=repeats,
-        resume=resume,
-        progress=not quiet,
-    )
-    _tell(content, as_json, lambda: show_study(content, out))
+app.command(epilog=example(*STUDIES))(study)
 
 
 def main() -> None:
@@ -477,19 +461,7 @@ def _verify(dataset: Path, as_json: bool) -> None:
     from .interpret.terminal import sizes_line
 
     sizes = check(dataset)
-    _tell(sizes, as_json, lambda: _lines([f"{dataset} is sound: {sizes_line(sizes)}"]))
-
-
-def _tell(content: Any, as_json: bool, human: Callable[[], None]) -> None:
-    if as_json:
-        print(json.dumps(content, ensure_ascii=False))
-    else:
-        human()
-
-
-def _lines(lines: Any) -> None:
-    for line in lines:
-        print(line)
+    tell(sizes, as_json, lambda: print_lines([f"{dataset} is sound: {sizes_line(sizes)}"]))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
-"""Study a model: train it many times over, on less data or without a cell type."""
+"""Study a model: train it many times over, on less data, wrong labels or without a cell type."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from ..generators.restrict import restrict
-from ..graphs.errors import InputError
+from ..generators.restrict import relabel, restrict
 from ..graphs.whole import refuse_existing, write_json
-from ..models.studies import run_study
-from ..models.study_plan import SHARES, Study, check_study, plan
+from ..models.studies.plan import plan
+from ..models.studies.run import run_study
+from ..models.studies.study import Study, check_options
 from .jobs import Job, check_same, check_trainable, create_folder, describe
+
+_MAY_GROW = ("out", "dataset", "shares", "repeats")  # what a resumed study may have otherwise
 
 
 def study_run(
@@ -18,21 +20,23 @@ def study_run(
     name: str,
     *,
     shares: Sequence[float] | None = None,
+    noise: Sequence[float] | None = None,
     types: Sequence[str] = (),
+    pretrain_epochs: int | None = None,
     repeats: int = 3,
     resume: bool = False,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Train a model many times over, on less data or without a cell type; everything lands in ``job.out``.
+    """Train a model many times over, and compare it with its baselines; everything lands in ``job.out``.
 
     Parameters
     ----------
     job
         What each training does; its seed is that of the first repeat.
-    name, shares, types, repeats
+    name, shares, noise, types, pretrain_epochs, repeats
         See `Study`.
     resume
-        Keep the trainings that an interrupted study has finished; there may be more shares or repeats now.
+        Keep the trainings that an interrupted study has finished; there may be more shares, noise or repeats now.
     progress
         Show a bar.
 
@@ -43,28 +47,38 @@ def study_run(
     Raises
     ------
     InputError
-        Before anything is written: as `run`, and for shares or types that cannot be studied.
+        Before anything is written: as `run`, and for what cannot be studied.
     """
-    check_study(name, shares, types)
-    if job.kind.task != "recommendation":
-        raise InputError(f"--model {job.model}: this version studies crossrec. Pass --model crossrec.")
-    config, options = job.config(), job.options()
+    kind = job.kind
     study = Study(
-        name, job.dataset, job.kind, config, options, repeats, tuple(shares or SHARES), tuple(types)
+        name,
+        job.dataset,
+        kind,
+        job.config(),
+        job.options(),
+        repeats,
+        tuple(shares or ()),
+        tuple(noise or ()),
+        tuple(types),
+        pretrain_epochs,
     )
+    check_options(name, shares=shares, noise=noise, types=types, pretrain_epochs=pretrain_epochs)
     graphs = check_trainable(job)
+    graphs.require(getattr(kind.model, "modalities", ()), job.model)
     plan(study)
     description = describe(job, graphs)
     description["arguments"] |= {
         "study": name,
-        "shares": list(study.shares),
+        "shares": list(study.levels),
         "types": list(types),
+        "pretrain_epochs": pretrain_epochs,
         "repeats": repeats,
     }
     if resume:
-        check_same(job.out, description, free=("out", "dataset", "shares", "repeats"))
+        check_same(job.out, description, free=_MAY_GROW)
     else:
         refuse_existing(job.out)
     create_folder(job.out)
     write_json(job.out / "config.json", description)
-    return run_study(study, job.out, restrict, progress=progress)
+    write = restrict if kind.task == "recommendation" else relabel
+    return run_study(study, job.out, write, progress=progress)

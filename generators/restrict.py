@@ -1,4 +1,4 @@
-"""A dataset of some of another's cells: what was fitted is fitted anew, and pairs stay inside the chosen cells."""
+"""A dataset of some of another's cells or labels: what was fitted is fitted anew, pairs stay inside the chosen cells."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ..graphs.csr import CsrRows
+from ..graphs.errors import InputError
 from ..graphs.restrict import replace_tables
 from ..graphs.schema import FITTED, RNA, SPLITS
 from ..graphs.store import Store
 from .attributes import highly_variable
-from .pairs import Negatives, make_pairs
+from .pairs import Negatives, make_pairs, no_pairs
 
 _CHUNK = 1024
 
@@ -69,14 +70,55 @@ def restrict(
             made.append(make_pairs(own, cells["cell_type"], negatives=negatives, ratio=ratio, seed=seed))
         else:
             made.append(pairs[pairs["split"] == name])
-    genes = store.table("genes")
-    fitted = _variability(store, np.flatnonzero(split == SPLITS[0]), int(rule.get("n_top", 2000)))
     tables = {
         "cells": cells.assign(split=split),
         "pairs": pd.concat(made, ignore_index=True),
-        "genes": genes.assign(**{name: fitted[name].to_numpy() for name in FITTED}),
+        "genes": _fitted_anew(store, split),
     }
     replace_tables(store, folder, tables, notes=[f"{int(keep.sum()):,} of {len(keep):,} cells kept"])
+
+
+def relabel(
+    dataset: Path,
+    folder: Path,
+    labels: NDArray[np.object_],
+    *,
+    keep: NDArray[np.bool_] | None = None,
+) -> None:
+    """Write a dataset in which cells have other labels, or none, and some belong to no split.
+
+    Counts and splits stay. It has no pairs, as the types of negatives would be others: it is for models that read
+    cells. Genes' means and variability are fitted anew where training cells are not kept.
+
+    Parameters
+    ----------
+    dataset
+        Dataset; its ordinary split is taken.
+    folder
+        Folder to create. Large arrays are linked, see `replace_tables`.
+    labels
+        (cells,) types of the dataset's vocabulary, None for no label.
+    keep
+        (cells,) which cells stay in their split; all when None.
+
+    Raises
+    ------
+    InputError
+        A label is none of the dataset's types.
+    """
+    store = Store(dataset)
+    cells = store.table("cells")
+    told = pd.Series(labels, dtype=object).dropna()
+    if strange := sorted(set(told) - set(store.manifest["cell_types"])):
+        raise InputError(f"{dataset} has no cell type {strange[0]}. Give its cells labels of its own types.")
+    split = cells["split"].to_numpy()
+    tables = {"cells": cells.assign(cell_type=pd.array(labels, dtype=object)), "pairs": no_pairs()}
+    if keep is not None and not keep.all():
+        split = _only(split, keep)
+        tables["cells"] = tables["cells"].assign(split=split)
+        if RNA in store.manifest["modalities"]:
+            tables["genes"] = _fitted_anew(store, split)
+    replace_tables(store, folder, tables, notes=[f"{len(told):,} of {len(labels):,} cells labelled"])
 
 
 def _only(split: NDArray[np.object_], some: NDArray[np.bool_]) -> NDArray[np.object_]:
@@ -84,6 +126,13 @@ def _only(split: NDArray[np.object_], some: NDArray[np.bool_]) -> NDArray[np.obj
     chosen = np.full(len(split), None, dtype=object)
     chosen[some] = split[some]
     return chosen
+
+
+def _fitted_anew(store: Store, split: NDArray[np.object_]) -> pd.DataFrame:
+    """The table of genes, with attributes that are fitted on the training cells of a split."""
+    n_top = int(store.manifest["options"].get("n_top", 2000))
+    fitted = _variability(store, np.flatnonzero(split == SPLITS[0]), n_top)
+    return store.table("genes").assign(**{name: fitted[name].to_numpy() for name in FITTED})
 
 
 def _variability(store: Store, train: NDArray[np.int64], n_top: int) -> pd.DataFrame:

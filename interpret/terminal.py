@@ -72,6 +72,8 @@ def _short(column: str) -> str:
 def _number(value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, str):
+        return value
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
@@ -93,29 +95,3 @@ def show_demo(summary: dict[str, Any]) -> None:
     print(
         f"the demo took {summary['seconds']:.0f} s; look at {out}/maps/map.png and {out}/annotator/metrics_figures"
     )
-
-
-def show_study(content: dict[str, Any], out: Path) -> None:
-    """Print a table a task: what settles it, a row a setting, the model before its baselines."""
-    settings = content["settings"]
-    for task, told in settings[0]["against_best_baseline"].items():
-        methods = [content["model"], *settings[0]["baselines"][task]]
-        rows = {
-            entry["setting"]: {
-                "cells": entry["training_cells"],
-                methods[0]: _mean(entry.get(task, {}), told["metric"]),
-                **{
-                    name: _mean(own, told["metric"]) for name, own in entry["baselines"].get(task, {}).items()
-                },
-            }
-            for entry in settings
-        }
-        title = f"{task}: {told['metric']}, {told['better']} is better; {content['split']} cells"
-        show_table(title, ["cells", *methods], rows)
-    for note in content["notes"]:
-        print(note)
-    print(f"written: {out}")
-
-
-def _mean(figures: dict[str, Any], metric: str) -> float | None:
-    return figures[metric]["mean"] if metric in figures else None

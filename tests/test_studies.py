@@ -18,13 +18,14 @@ from scweave.generators.restrict import restrict
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
 from scweave.graphs.store import Store, verify
-from scweave.models import studies
 from scweave.models.baselines import matching_baselines
 from scweave.models.checkpoint import SEEN, WEIGHTS
 from scweave.models.registry import kind_of
 from scweave.models.settings import parse_settings
-from scweave.models.studies import run_study
-from scweave.models.study_plan import Study, parse_shares, plan
+from scweave.models.studies import recommender_trials
+from scweave.models.studies.plan import plan
+from scweave.models.studies.run import run_study
+from scweave.models.studies.study import Study, parse_numbers
 from scweave.models.training import TrainOptions, fit
 from scweave.models.translators import fit_translators
 
@@ -217,7 +218,7 @@ def test_same_seed_same_bits_and_finished_trainings_are_kept(
         (shutil.copytree if name == "runs" else shutil.copy)(out / name, tmp_path / name)
     (tmp_path / "runs" / "share-0.25-repeat-1.json").unlink()
     trained = []
-    monkeypatch.setattr(studies, "fit", lambda *a, **k: trained.append(a) or fit(*a, **k))
+    monkeypatch.setattr(recommender_trials, "fit", lambda *a, **k: trained.append(a) or fit(*a, **k))
     asked = {"shares": (0.25, 1.0), "repeats": 2, "resume": True, "progress": False}
     again = study_run(job(simulated_dataset, tmp_path), "fractions", **asked)
     assert len(trained) == 1
@@ -234,7 +235,7 @@ def test_an_interrupted_study_leaves_no_dataset(simulated_dataset, tmp_path, mon
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(studies, "fit", interrupt)
+    monkeypatch.setattr(recommender_trials, "fit", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run_study(study(simulated_dataset, shares=(1.0,)), tmp_path, restrict, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
@@ -245,8 +246,8 @@ def test_what_cannot_be_studied_is_refused_and_leaves_nothing(fractions, simulat
     for name, change, asked, message in (
         ("label-noise", {}, {}, "study label-noise needs a model that annotates cells"),
         ("pretraining", {}, {}, "study pretraining needs a model"),
-        ("ablation", {}, {}, "choose fractions or leave-type-out"),
-        ("fractions", {"model": "hitanno"}, {}, "--model hitanno"),
+        ("ablation", {}, {}, "study ablation: choose fractions, label-noise, leave-type-out or pretraining"),
+        ("fractions", {}, {"noise": (0.1,)}, "--noise belongs to the study label-noise. Leave it out of fr"),
         ("fractions", {}, {"shares": (0.5, 1.5)}, "--shares 0.5,1.5: choose numbers above 0"),
         ("fractions", {}, {"shares": (0.01,)}, "2 of [0-9]+ training cells are too few"),
         ("fractions", {}, {"repeats": 0}, "--repeats 0"),
@@ -262,4 +263,4 @@ def test_what_cannot_be_studied_is_refused_and_leaves_nothing(fractions, simulat
     with pytest.raises(InputError, match="no run to resume"):
         study_run(good, "fractions", shares=(1.0,), resume=True, progress=False)
     with pytest.raises(InputError, match="--shares half"):
-        parse_shares("half")
+        parse_numbers("half", "--shares")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from scipy.stats import ttest_rel
 
-Tasks = dict[str, dict[str, dict[str, Any]]]  # task -> method -> metric -> value
+from .comparisons import compared, spread
+from .study import LEAVE_TYPE_OUT
 
-MODEL: Final = "crossrec"
+Figures = dict[str, Any]  # metric -> value
+Tasks = dict[str, dict[str, Figures]]  # task -> method -> figures
+
 ALL_TYPES: Final = "all types"
 # The figure of each task that settles a comparison, and whether larger is better.
 CHIEF: Final = {
@@ -21,6 +22,8 @@ CHIEF: Final = {
     "retrieval": ("foscttm", False),
     "retrieval_within_type": ("foscttm", False),
     "translation": ("auprc", True),
+    "annotation": ("macro_f1", True),
+    "novelty": ("auroc", True),
 }
 COLUMNS: Final = ["study", "setting", "repeat", "task", "method", "metric", "value"]
 
@@ -31,7 +34,7 @@ def table_of(study: str, found: Iterable[dict[str, Any]]) -> pd.DataFrame:
     Where a type was left out, settings are ``without TYPE`` and ``with TYPE``.
     """
     rows = [
-        (study, _setting(study, run, judged), run["repeat"], task, method, metric, float(value))
+        (study, setting_of(study, run, judged), run["repeat"], task, method, metric, float(value))
         for run in found
         for judged, tasks in run["figures"].items()
         for task, methods in tasks.items()
@@ -42,7 +45,7 @@ def table_of(study: str, found: Iterable[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def summarise(table: pd.DataFrame, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def summarise(table: pd.DataFrame, found: list[dict[str, Any]], model: str) -> list[dict[str, Any]]:
     """Return one entry a setting: figures of the model by task, and of its baselines, as mean and sd.
 
     Parameters
@@ -51,14 +54,50 @@ def summarise(table: pd.DataFrame, found: list[dict[str, Any]]) -> list[dict[str
         From `table_of`.
     found
         The trainings it was made of.
+    model
+        The model's name among the methods.
 
     Returns
     -------
-    Entries with ``setting``, ``training_cells``, ``repeats``, a key a task, ``baselines``, and
+    Entries with ``setting``, ``training_cells`` (None of a mean), ``repeats``, a key a task, ``baselines``, and
     ``against_best_baseline``: by task, the baseline with the best mean of those that do not use labels of held-out
     cells, and the differences over repeats with the p-value of a paired t-test (null under two repeats).
     """
-    oracles = {
+    oracles = _oracles(found)
+    study = str(table["study"].iloc[0])
+    cells: dict[str, set[int]] = {}
+    for run in found:
+        for judged in run["figures"]:
+            cells.setdefault(setting_of(study, run, judged), set()).add(run["training_cells"])
+    entries = []
+    for setting, own in table.groupby("setting", sort=False):
+        tasks = _means(own, oracles)
+        entries.append(
+            {
+                "setting": setting,
+                "training_cells": max(cells.get(str(setting), ()), default=None),
+                "repeats": int(own["repeat"].nunique()),
+                **{task: methods[model] for task, methods in tasks.items()},
+                "baselines": {
+                    task: {method: figures for method, figures in methods.items() if method != model}
+                    for task, methods in tasks.items()
+                },
+                "against_best_baseline": _against_best(own, oracles, model),
+            }
+        )
+    return entries
+
+
+def setting_of(study: str, run: Mapping[str, Any], judged: str) -> str:
+    """Name the setting of a training's figures; a recommender that knows all types is judged on each."""
+    if study != LEAVE_TYPE_OUT:
+        return str(run["setting"])
+    return f"with {judged}" if run["setting"] == ALL_TYPES else f"without {judged}"
+
+
+def _oracles(found: list[dict[str, Any]]) -> dict[str, str]:
+    """Methods that use labels of held-out cells, and what they use."""
+    return {
         method: str(figures["oracle"])
         for run in found
         for tasks in run["figures"].values()
@@ -66,72 +105,31 @@ def summarise(table: pd.DataFrame, found: list[dict[str, Any]]) -> list[dict[str
         for method, figures in methods.items()
         if "oracle" in figures
     }
-    study = str(table["study"].iloc[0])
-    cells: dict[str, set[int]] = {}
-    for run in found:
-        for judged in run["figures"]:
-            cells.setdefault(_setting(study, run, judged), set()).add(run["training_cells"])
-    entries = []
-    for setting, own in table.groupby("setting", sort=False):
-        tasks = _means(own, oracles)
-        entries.append(
-            {
-                "setting": setting,
-                "training_cells": max(cells[str(setting)]),
-                "repeats": int(own["repeat"].nunique()),
-                **{task: methods[MODEL] for task, methods in tasks.items()},
-                "baselines": {
-                    task: {method: figures for method, figures in methods.items() if method != MODEL}
-                    for task, methods in tasks.items()
-                },
-                "against_best_baseline": _against(own, oracles),
-            }
-        )
-    return entries
 
 
-def _setting(study: str, run: dict[str, Any], judged: str) -> str:
-    if study == "fractions":
-        return str(run["setting"])
-    return f"with {judged}" if run["setting"] == ALL_TYPES else f"without {judged}"
-
-
-def _means(own: pd.DataFrame, oracles: dict[str, str]) -> Tasks:
+def _means(own: pd.DataFrame, oracles: Mapping[str, str]) -> Tasks:
     tasks: Tasks = {}
     for name, values in own.groupby(["task", "method", "metric"], sort=False)["value"]:
         task, method, metric = map(str, name)
         known = {"oracle": oracles[method]} if method in oracles else {}
         figures = tasks.setdefault(task, {}).setdefault(method, known)
-        figures[metric] = {"mean": float(values.mean()), "sd": _sd(values.to_numpy())}
+        figures[metric] = spread(values.to_numpy())
     return tasks
 
 
-def _against(own: pd.DataFrame, oracles: dict[str, str]) -> dict[str, Any]:
+def _against_best(own: pd.DataFrame, oracles: Mapping[str, str], model: str) -> dict[str, Any]:
     found = {}
     for task, (metric, larger) in CHIEF.items():
         chosen = own[(own["task"] == task) & (own["metric"] == metric)]
         values = chosen.pivot(index="repeat", columns="method", values="value")
-        others = values.drop(columns=[MODEL, *oracles], errors="ignore").dropna(axis=1)
-        if MODEL not in values or others.empty:
+        others = values.drop(columns=[model, *oracles], errors="ignore").dropna(axis=1)
+        if model not in values or others.empty:
             continue
         best = others.mean().idxmax() if larger else others.mean().idxmin()
-        difference = (values[MODEL] - others[best]).to_numpy()
         found[task] = {
             "metric": metric,
             "better": "larger" if larger else "smaller",
             "baseline": str(best),
-            "difference": {"mean": float(difference.mean()), "sd": _sd(difference)},
-            "p": _p_value(values[MODEL].to_numpy(), others[best].to_numpy()),
+            **compared(*(np.asarray(values[name], float) for name in (model, best))),
         }
     return found
-
-
-def _sd(values: np.ndarray[Any, np.dtype[Any]]) -> float | None:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def _p_value(ours: np.ndarray[Any, np.dtype[Any]], theirs: np.ndarray[Any, np.dtype[Any]]) -> float | None:
-    if len(ours) < 2 or np.ptp(ours - theirs) < 1e-12:  # no spread, no test
-        return None
-    p = float(ttest_rel(ours, theirs).pvalue)
-    return p if math.isfinite(p) else None

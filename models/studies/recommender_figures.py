@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from .study_results import CHIEF, MODEL
+from .recommender_trials import MODEL
+from .results import CHIEF
 
 _SHARES: Final = {"matching": "Matching", "retrieval": "Retrieval", "translation": "Translation"}
 _TYPES: Final = {

@@ -1,0 +1,112 @@
+"""The `scweave study` command; heavy imports happen when work starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from .console import Json, Quiet, Seed, tell
+
+# One of each study, for the help.
+STUDIES: Final = (
+    "scweave study fractions runs/dataset --model crossrec --out runs/fractions",
+    "scweave study label-noise runs/dataset --model hitanno --noise 0,0.1,0.2 --out runs/noise",
+    "scweave study leave-type-out runs/dataset --model hitanno --types Astro,Oligo --out runs/types",
+    "scweave study pretraining runs/dataset --model annatac --shares 0.1,1 --out runs/pretraining",
+)
+_ONE_STUDY: Final = "Of one study"  # group of options
+
+
+def study(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="STUDY", help="fractions, label-noise, leave-type-out or pretraining."),
+    ],
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Made by `scweave build`.")],
+    model: Annotated[str, typer.Option(metavar="NAME", help="Which model, as in `train`.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to create.")],
+    shares: Annotated[
+        str | None,
+        typer.Option(
+            metavar="0.4,1",
+            help="fractions, pretraining: of the labels (crossrec: of the training cells).",
+            rich_help_panel=_ONE_STUDY,
+        ),
+    ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="0.05,0.1",
+            help="label-noise: shares of the labels to shuffle; 0 to 0.2.",
+            rich_help_panel=_ONE_STUDY,
+        ),
+    ] = None,
+    types: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="leave-type-out: which; those with 20 test cells.",
+            rich_help_panel=_ONE_STUDY,
+        ),
+    ] = None,
+    pretrain_epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="pretraining: its epochs; as usual for it.", rich_help_panel=_ONE_STUDY
+        ),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Trainings a setting.")] = 3,
+    mode: Annotated[str, typer.Option(metavar="published|default", help="As in `train`.")] = "default",
+    size: Annotated[
+        str | None, typer.Option(metavar="s|m|l", help="Sizes of a transformer, as in `train`.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs at most; by default as usual for the model.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pairs or cells a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Epochs without improvement before stopping.")] = None,
+    precision: Annotated[str, typer.Option(help="As Lightning names it.")] = "32-true",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Model settings.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the trainings that are finished.")] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a model, beside its baselines, on less data, wrong labels or unseen types, or without pre-training."""
+    from ..generators.options import parse_names
+    from ..interpret.study_tables import show_study
+    from ..models.studies.study import parse_numbers
+    from .jobs import Job
+    from .study import study_run
+
+    job = Job(
+        dataset,
+        out,
+        model,
+        mode,
+        epochs,
+        batch_size,
+        lr,
+        patience,
+        precision=precision,
+        settings=tuple(settings or ()),
+        seed=seed,
+        size=size,
+    )
+    content = study_run(
+        job,
+        name,
+        shares=parse_numbers(shares, "--shares"),
+        noise=parse_numbers(noise, "--noise"),
+        types=parse_names(types, "--types"),
+        pretrain_epochs=pretrain_epochs,
+        repeats=repeats,
+        resume=resume,
+        progress=not quiet,
+    )
+    tell(content, as_json, lambda: show_study(content, out))

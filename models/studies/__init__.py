@@ -1,0 +1,1 @@
+"""Studies: one model trained many times over, under conditions that differ in one thing."""

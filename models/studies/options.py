@@ -1,0 +1,36 @@
+"""How the trainings of a study are trained."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any, Final
+
+from ..registry import Kind
+from ..train_options import TrainOptions
+from .study import Study, Training, pretraining_of
+
+SMALLEST_BATCH: Final = 32  # pairs or cells
+_USUAL: Final = ("epochs", "patience", "batch_size", "lr", "weight_decay", "clip")
+
+
+def options_of(study: Study, training: Training) -> TrainOptions:
+    """Seed the repeat; small shares take small batches, or they would be measured after fewer steps."""
+    usual = study.options
+    size = min(max(round(training.share * usual.batch_size), SMALLEST_BATCH), usual.batch_size)
+    return replace(usual, seed=usual.seed + training.repeat, batch_size=size)
+
+
+def pretraining_job(study: Study, repeat: int) -> tuple[Kind, Any, TrainOptions]:
+    """Return what is pre-trained, its settings (those that the model shares with it) and its usual training."""
+    kind = pretraining_of(study.kind)
+    assert kind is not None
+    shared = {
+        field.name: getattr(study.config, field.name)
+        for field in fields(kind.config)
+        if hasattr(study.config, field.name)
+    }
+    usual = {name: getattr(kind, name) for name in _USUAL}
+    if study.pretrain_epochs is not None:
+        usual["epochs"] = study.pretrain_epochs
+    seed = study.options.seed + repeat
+    return kind, kind.config(**shared), replace(study.options, **usual, seed=seed)
