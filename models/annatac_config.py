@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ..graphs.errors import InputError
 
@@ -12,6 +12,14 @@ SIZES: Final[dict[str, dict[str, Any]]] = {
     "m": {"width": 128, "layers": 3, "heads": 4, "head_width": 64, "slots": 48, "hidden": 512},
     "l": {"width": 200, "layers": 4, "heads": 4, "head_width": 128, "slots": 64, "hidden": 800},
 }
+
+
+OPEN_SIZES: Final[dict[str, dict[str, Any]]] = {
+    "s": {"width": 64, "layers": 1, "heads": 4, "head_width": 16, "slots": 32, "hidden": 128},
+    "m": {"width": 128, "layers": 2, "heads": 4, "head_width": 32, "slots": 48, "hidden": 256},
+    "l": SIZES["l"],
+}
+_FREE = ("dropout", "summary_dropout", "mask", "cycle")  # may differ between stages
 
 
 @dataclass(frozen=True)
@@ -43,8 +51,12 @@ class IslandConfig:
     dropout: float = 0.0
     mask: float = 0.15
 
+    fewest_layers: ClassVar[int] = 1
+
     def __post_init__(self) -> None:
-        for name in ("island", "width", "layers", "heads", "head_width", "hidden", "slots"):
+        if self.layers < self.fewest_layers:
+            raise InputError(f"--set layers={self.layers}: choose {self.fewest_layers} or more.")
+        for name in ("island", "width", "heads", "head_width", "hidden", "slots"):
             if not getattr(self, name) > 0:
                 raise InputError(f"--set {name}={getattr(self, name)}: must be positive.")
         if not 0 <= self.dropout < 1:
@@ -65,7 +77,7 @@ def check_same_encoder(ours: IslandConfig, theirs: IslandConfig) -> None:
     InputError
         Names what differs.
     """
-    names = [f.name for f in fields(IslandConfig) if f.name not in ("dropout", "mask")]
+    names = [f.name for f in fields(theirs) if f.name not in _FREE]
     differ = [
         f"{name}={getattr(theirs, name)} (asked for: {getattr(ours, name)})"
         for name in names

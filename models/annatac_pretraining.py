@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -13,22 +14,19 @@ from torch_geometric.data import Batch
 
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.schema import ATAC, CELL, SOURCE
-from .annatac_config import IslandConfig
-from .annotation.island_positions import island_positions
+from .annotation.island_places import island_places
 from .annotation.islands import MOST, Islands
-from .annotation.masking import Masked, mask
+from .annotation.masking import Masked
 from .annotation.pretraining import PretrainingModel
 from .annotation.schedules import step_decay
 from .layers.even_masks import random_keys
-from .layers.island_encoder import AllIslands, IslandEncoder
 from .layers.profiles import Profiles
 
-_HIDDEN = 0.9  # of the islands asked for; the others are shown
 _HELD_OUT = -1  # the epoch of the masks of held-out cells
 
 
 class MaskedIslands(PretrainingModel):
-    """The encoder of annATAC and a classifier of hidden values.
+    """The encoder of annATAC, and what tells hidden values from it.
 
     The masks of a cell depend on seed, epoch and cell alone: not on its batch, nor on the number of processes.
 
@@ -37,7 +35,7 @@ class MaskedIslands(PretrainingModel):
     n_islands
         Number of islands.
     config
-        See `IslandConfig`.
+        Settings of the mode.
 
     Attributes
     ----------
@@ -48,18 +46,16 @@ class MaskedIslands(PretrainingModel):
     """
 
     kind: ClassVar[str] = "annatac"
-    mode = "published"
     reads_places = True
     modalities = (ATAC,)
-    encoder_class: ClassVar[type[IslandEncoder]] = AllIslands
-    config: IslandConfig
+    config: Any
+    encoder: nn.Module
 
-    def __init__(self, n_islands: int, config: IslandConfig) -> None:
+    def __init__(self, n_islands: int, config: Any) -> None:
         super().__init__()
         self.config, self.seed, self.epoch = config, 0, _HELD_OUT
         self.islands = Islands(n_islands, config.island)
-        self.encoder = self.encoder_class(n_islands, **config.sizes(), dropout=config.dropout)
-        self.classifier = nn.Linear(config.width, MOST + 1)
+        self.encoder = self.make_encoder(n_islands)
         self.counted: Tensor
         self.register_buffer("counted", torch.zeros(n_islands, MOST + 1, dtype=torch.int64))
 
@@ -73,9 +69,9 @@ class MaskedIslands(PretrainingModel):
             torch.manual_seed(seed)
             model = cls(len(islands), config)
         model.seed, model.islands = seed, islands
-        positions, rank = island_positions(islands, graphs, config.width, seed=seed)
-        model.encoder.positions[: len(islands)] = positions
-        model.notes = told_rank(rank, config.width)
+        places = island_places(islands, graphs, config.width, seed=seed)
+        model.encoder.settle(places)  # type: ignore[operator]  # encoders of islands have it
+        model.notes = told_rank(places.rank, config.width)
         for source, some in enumerate(graphs):
             model._count(some, source)
         model.counted[:, 0] = sum(len(some) for some in graphs) - model.counted.sum(1)
@@ -111,16 +107,23 @@ class MaskedIslands(PretrainingModel):
         """Fall step by step."""
         return step_decay(epoch)
 
+    @abstractmethod
+    def make_encoder(self, n_islands: int) -> nn.Module:
+        """Make an untrained encoder."""
+
+    @abstractmethod
     def hide(self, islands: Profiles, draw: Tensor) -> Masked:
         """Hide islands of cells; ``draw`` (cells,) decides which."""
-        return mask(islands, draw, share=self.config.mask, hidden=_HIDDEN)
+
+    @abstractmethod
+    def tell(self, masked: Masked) -> Tensor:
+        """Return the logits of the values asked for, (asked, 6)."""
 
     def ask(self, batch: Batch) -> tuple[Masked, Tensor]:
         """Hide islands of a batch, and return what is asked and the logits of its values, (asked, 6)."""
         cell = batch[CELL][ATAC]
         masked = self.hide(self.islands(batch), _mixed(self.seed, self.epoch, int(batch[SOURCE]), cell))
-        encoded = self.encoder(masked.islands)
-        return masked, self.classifier(self.encoder.nodes(encoded, masked.islands, masked.asked))
+        return masked, self.tell(masked)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:
         """Return the mean cross-entropy of the values asked for, and how many these are."""

@@ -127,7 +127,7 @@ class HitAnno(AnnotatorModel):
             torch.manual_seed(seed)
             model = cls(len(graphs.peaks), len(types), config)
         model.cell_types = types
-        model.evidence.fit(graphs.atac_rows, cells, codes)
+        model.evidence.fit(Profiles.chunks(graphs.atac_rows, cells), codes)
         sizes = np.bincount(codes, minlength=len(types))
         importance = (1.0 / sizes) ** config.balance
         model.importance.copy_(torch.from_numpy(importance / importance[codes].mean()))

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from ..graphs.errors import InputError
-from .annatac_config import SIZES, IslandConfig
+from .annatac import AnnAtac, MaskedOpenIslands, OpenAnnAtacConfig, OpenIslandConfig
+from .annatac_config import OPEN_SIZES, SIZES, IslandConfig
 from .annatac_published import AnnAtacConfig, PublishedAnnAtac, PublishedMaskedIslands
 from .annotation.closed_form import (
     CentroidAnnotator,
@@ -70,6 +71,30 @@ KINDS: Final[dict[str, dict[str, Kind]]] = {
         "published": Kind(PublishedHitAnno, HitAnnoConfig, "annotation", 20, 3, 64, 1e-4, 0.0),
     },
     "annatac": {
+        "default": Kind(
+            AnnAtac,
+            OpenAnnAtacConfig,
+            "annotation",
+            epochs=16,
+            patience=8,
+            batch_size=128,
+            lr=2e-3,
+            weight_decay=0.05,
+            clip=1.0,
+            sizes=OPEN_SIZES,
+            pretraining=Kind(
+                MaskedOpenIslands,
+                OpenIslandConfig,
+                "pretraining",
+                epochs=8,
+                patience=8,
+                batch_size=128,
+                lr=2e-3,
+                weight_decay=0.01,
+                clip=1.0,
+                sizes=OPEN_SIZES,
+            ),
+        ),
         "published": Kind(
             PublishedAnnAtac,
             AnnAtacConfig,

@@ -14,6 +14,7 @@ from scweave.models.layers.island_encoder import MASK
 from scweave.models.layers.profiles import Profiles
 
 N_ISLANDS = 60
+OPENNESS = torch.linspace(0, 0.2, N_ISLANDS)
 
 cells = st.lists(
     st.dictionaries(st.integers(0, N_ISLANDS - 1), st.integers(1, 5), max_size=40), min_size=1, max_size=5
@@ -72,12 +73,12 @@ def test_300_tokens_are_not_220_masks():
 @given(cells, st.integers(0, 1000))
 def test_a_cell_is_masked_alike_alone_and_among_others(rows, epoch):
     together = mask(profiles(rows), draws(len(rows)) + epoch, share=0.3, hidden=0.9)
-    closed = mask_among_closed(profiles(rows), draws(len(rows)) + epoch, N_ISLANDS, share=0.3)
+    closed = mask_among_closed(profiles(rows), draws(len(rows)) + epoch, OPENNESS, share=0.3)
     for cell, row in enumerate(rows):
         draw = draws(len(rows))[cell : cell + 1] + epoch
         for all_cells, alone in (
             (together, mask(profiles([row]), draw, share=0.3, hidden=0.9)),
-            (closed, mask_among_closed(profiles([row]), draw, N_ISLANDS, share=0.3)),
+            (closed, mask_among_closed(profiles([row]), draw, OPENNESS, share=0.3)),
         ):
             nodes = slice(int(all_cells.islands.ptr[cell]), int(all_cells.islands.ptr[cell + 1]))
             assert torch.equal(all_cells.islands.ids[nodes], alone.islands.ids)
@@ -98,7 +99,7 @@ def test_hidden_values_are_masked_nine_times_in_ten_and_asked_for_as_they_were()
 @given(cells)
 def test_closed_islands_are_added_hidden_and_are_truly_closed(rows):
     islands = profiles(rows)
-    masked = mask_among_closed(islands, draws(len(rows)), N_ISLANDS, share=0.3)
+    masked = mask_among_closed(islands, draws(len(rows)), OPENNESS, share=0.3)
     for cell, row in enumerate(rows):
         nodes = slice(int(masked.islands.ptr[cell]), int(masked.islands.ptr[cell + 1]))
         ids, asked = masked.islands.ids[nodes], masked.asked[nodes]
@@ -112,6 +113,14 @@ def test_closed_islands_are_added_hidden_and_are_truly_closed(rows):
         if masked.asked[node]:
             assert int(truth[node]) == rows[int(cell)].get(int(island), 0)
             assert masked.islands.counts[node] == MASK
+
+
+def test_closed_islands_are_drawn_half_by_openness_and_half_alike():
+    rows = [{0: 1}] * 4000
+    masked = mask_among_closed(profiles(rows), draws(4000), OPENNESS, share=0.3)
+    drawn = np.bincount(masked.islands.ids[masked.islands.ids > 0], minlength=N_ISLANDS)[1:]
+    chances = (OPENNESS / OPENNESS.sum() + 1 / N_ISLANDS).numpy()[1:] / 2
+    assert stats.chisquare(drawn, chances / chances.sum() * drawn.sum()).pvalue > 1e-4
 
 
 def test_keys_are_uniform_and_depend_on_every_number():

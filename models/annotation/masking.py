@@ -55,7 +55,7 @@ def mask(islands: Profiles, draw: Tensor, *, share: float, hidden: float) -> Mas
     return Masked(Profiles(islands.ids, values, islands.ptr), asked, islands.counts[asked].long())
 
 
-def mask_among_closed(islands: Profiles, draw: Tensor, n_islands: int, *, share: float) -> Masked:
+def mask_among_closed(islands: Profiles, draw: Tensor, openness: Tensor, *, share: float) -> Masked:
     """Hide a share of the open islands of each cell, and as many closed ones, which are so added to the cell.
 
     To tell them apart is to tell which islands are open with the others of the cell.
@@ -64,14 +64,18 @@ def mask_among_closed(islands: Profiles, draw: Tensor, n_islands: int, *, share:
     ----------
     islands, draw, share
         As of `mask`.
-    n_islands
-        From which closed islands are drawn.
+    openness
+        (islands,) how often each is open: closed ones are drawn, half of them by it and half alike, so that
+        to know which islands are often open does not do.
     """
+    n_islands = len(openness)
     known = mask(islands, draw, share=share, hidden=1.0)
     hidden = islands.ptr.new_zeros(len(islands)).index_add(0, islands.cell, known.asked.long())
     cell = torch.repeat_interleave(hidden)
     number = torch.arange(len(cell), device=cell.device)
-    ids = (random_keys(draw[cell], number - (hidden.cumsum(0) - hidden)[cell], _CLOSED) * n_islands).long()
+    chances = draw_chances(openness).cumsum(0)
+    keys = random_keys(draw[cell], number - (hidden.cumsum(0) - hidden)[cell], _CLOSED)
+    ids = torch.searchsorted(chances, keys * chances[-1]).clamp_max(n_islands - 1)
     key = torch.unique(cell * n_islands + ids)
     own = islands.cell * n_islands + islands.ids
     key = key[~torch.isin(key, own)]
@@ -82,3 +86,9 @@ def mask_among_closed(islands: Profiles, draw: Tensor, n_islands: int, *, share:
     truth = F.pad(islands.counts.long(), (0, n_closed))[order]
     ptr = F.pad(torch.bincount(keys // n_islands, minlength=len(islands)).cumsum(0), (1, 0))
     return Masked(Profiles(keys % n_islands, values, ptr), asked, truth[asked])
+
+
+def draw_chances(openness: Tensor) -> Tensor:
+    """Return the chance of each island to be drawn where a closed one is wanted, (islands,) float64."""
+    wide = openness.double()
+    return (wide / wide.sum().clamp_min(1e-12) + 1 / len(wide)) / 2

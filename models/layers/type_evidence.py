@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -9,12 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ...graphs.csr import CsrRows
 from .profiles import Profiles
 
 Int64 = NDArray[np.int64]
 
-_CHUNK: Final = 1024  # cells at a time
 _LEAST: Final = 1e-3  # of a peak in the background, so that its logarithm exists
 
 
@@ -58,22 +57,23 @@ class TypeEvidence(nn.Module):
         self.register_buffer("table", torch.zeros(n_peaks, n_types))
 
     @torch.no_grad()
-    def fit(self, rows: CsrRows, cells: Int64, codes: Int64) -> None:
+    def fit(self, profiles: Iterable[Profiles], codes: Int64) -> None:
         """Add up the peaks of training cells.
 
         Parameters
         ----------
-        rows
-            Counts.
-        cells, codes
-            (cells,) rows of labelled training cells, and their types.
+        profiles
+            Labelled training cells, some at a time.
+        codes
+            (cells,) their types, in the same order.
         """
         n_peaks, n_types = self.sums.shape
         sums = torch.zeros(n_peaks * n_types, dtype=torch.float64)
-        for begin in range(0, len(cells), _CHUNK):
-            some = Profiles.of(rows, cells[begin : begin + _CHUNK])
-            code = torch.from_numpy(codes[begin : begin + _CHUNK])[some.cell]
+        begin = 0
+        for some in profiles:
+            code = torch.from_numpy(codes[begin : begin + len(some)])[some.cell]
             sums.index_add_(0, some.ids * n_types + code, self.weights(some).double())
+            begin += len(some)
         table = sums.view(n_peaks, n_types)
         pooled = table.sum(1)
         seen = pooled > 0

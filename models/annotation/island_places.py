@@ -1,8 +1,9 @@
-"""Where islands lie among each other: truncated SVD of the training cells' islands."""
+"""Where islands lie among each other: truncated SVD of the training cells' islands, and how often they are open."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -19,14 +20,32 @@ _MOST: Final = 20_000  # cells that the SVD is fitted on
 _RANK: Final = 1e-6  # singular values below, as a share of the largest, are rounding
 
 
-def island_positions(
-    islands: Islands, graphs: Sequence[MultiomeGraphs], width: int, *, seed: int = 0
-) -> tuple[Tensor, int]:
-    """Return vectors of islands that tell which are open in the same cells.
+@dataclass(frozen=True)
+class IslandPlaces:
+    """What training cells tell of islands without labels.
 
-    They are the right singular vectors of the (cells, islands) matrix of values times the singular values
-    (a randomised SVD of the sparse matrix), all divided by one number so that the mean square of
-    what is not zero-padded is 1.
+    Attributes
+    ----------
+    positions
+        (islands, width), vectors of islands; columns beyond ``rank`` are 0.
+    openness
+        (islands,) share of the cells in which each is open.
+    rank
+        Of the matrix of values, up to the width.
+    """
+
+    positions: Tensor
+    openness: Tensor
+    rank: int
+
+
+def island_places(
+    islands: Islands, graphs: Sequence[MultiomeGraphs], width: int, *, seed: int = 0
+) -> IslandPlaces:
+    """Find which islands are open in the same cells.
+
+    Their vectors are the right singular vectors of the (cells, islands) matrix of values (a randomised SVD
+    of the sparse matrix), times √islands, so that the mean square of a column is 1.
 
     Parameters
     ----------
@@ -38,20 +57,15 @@ def island_positions(
         Numbers an island.
     seed
         Decides the randomised SVD, and which cells are taken where there are more than 20,000.
-
-    Returns
-    -------
-    (islands, width), of which columns beyond the rank are 0; and the rank used.
     """
     values = _matrix(islands, graphs, seed)
     rank = min(width, *values.shape)
     _, scale, vectors = randomized_svd(values, rank, random_state=seed)
     rank = int((scale > _RANK * max(scale[0], 1e-12)).sum())
-    table = vectors[:rank].T * scale[:rank]
-    table /= max(np.sqrt(np.mean(table**2)) if rank else 0.0, 1e-12)
     padded = torch.zeros(len(islands), width)
-    padded[:, :rank] = torch.from_numpy(table.astype(np.float32))
-    return padded, rank
+    padded[:, :rank] = torch.from_numpy(vectors[:rank].T * np.float32(np.sqrt(len(islands))))
+    openness = np.bincount(values.indices, minlength=len(islands)) / max(values.shape[0], 1)
+    return IslandPlaces(padded, torch.from_numpy(openness.astype(np.float32)), rank)
 
 
 def _matrix(islands: Islands, graphs: Sequence[MultiomeGraphs], seed: int) -> sparse.csr_matrix:
