@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..graphs.chromosomes import build_name
 from ..graphs.csr import smallest_unsigned
 from ..graphs.errors import InputError
-from ..graphs.schema import FITTED, MODALITIES, SPLITS
+from ..graphs.schema import ATAC, FITTED, MODALITIES, SPLITS
 from .cells import cell_table
 from .features import GenomeFiles
 from .files.counts import Name
@@ -179,7 +179,7 @@ def plan_build(
     InputError
         Anything wrong with the input.
     """
-    if options.discovery and inputs.like is None:
+    if options.discovery and inputs.like is None and options.only != (ATAC,):  # peaks are told by their place
         raise InputError(
             "--discovery is for a model that is trained already: name the dataset it was trained on with --like."
         )

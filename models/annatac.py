@@ -20,7 +20,7 @@ from .annatac_model import IslandAnnotator
 from .annatac_pretraining import MaskedIslands
 from .annotation.islands import MOST
 from .annotation.masking import Masked, mask_among_closed
-from .annotation.model import Reading, vocabulary
+from .annotation.model import NOVEL_BELOW, Reading, vocabulary
 from .annotation.schedules import warm_restarts
 from .layers.open_islands import OpenIslands
 from .layers.profiles import Profiles
@@ -41,8 +41,8 @@ class OpenIslandConfig(IslandConfig):
         See `OpenIslands`.
     summary_dropout
         Before the summary.
-    cycle
-        Epochs of the first cycle of the learning rate, which restarts in cycles twice as long; 0: constant.
+    pretrain_cycle
+        Epochs of the first cycle of the learning rate in pre-training; see ``cycle``.
     """
 
     tss: bool = False
@@ -57,7 +57,7 @@ class OpenIslandConfig(IslandConfig):
     channels: int = 4
     summary: int = 128
     summary_dropout: float = 0.5
-    cycle: int = 8
+    pretrain_cycle: int = 8
 
     fewest_layers: ClassVar[int] = 0
 
@@ -68,7 +68,7 @@ class OpenIslandConfig(IslandConfig):
             (self.channels > 0, f"channels={self.channels}: must be positive"),
             (self.summary > 0, f"summary={self.summary}: must be positive"),
             (0 <= self.summary_dropout < 1, f"summary_dropout={self.summary_dropout}: choose 0 to below 1"),
-            (self.cycle >= 0, f"cycle={self.cycle}: must not be negative"),
+            (self.pretrain_cycle >= 0, f"pretrain_cycle={self.pretrain_cycle}: must not be negative"),
         ):
             if not good:
                 raise InputError(f"--set {problem}.")
@@ -88,6 +88,8 @@ class OpenAnnAtacConfig(OpenIslandConfig):
 
     Attributes
     ----------
+    cycle
+        Epochs of the first cycle of the learning rate, which restarts in cycles twice as long; 0: constant.
     evidence
         Whether the counted evidence of open islands joins the logits.
     smoothing
@@ -111,12 +113,13 @@ class OpenAnnAtacConfig(OpenIslandConfig):
     thinning: float = 0.5
     balance: float = 0.5
     label_smoothing: float = 0.05
-    novel_below: float = 0.5
+    novel_below: float = NOVEL_BELOW
 
     def __post_init__(self) -> None:
         super().__post_init__()
         shares = ("head_dropout", "thinning", "label_smoothing")
         for good, problem in (
+            (self.cycle >= 0, f"cycle={self.cycle}: must not be negative"),
             (1e-6 <= self.smoothing <= 1e6, f"smoothing={self.smoothing}: choose a number from 1e-6 to 1e6"),
             (0 <= self.balance <= 1, f"balance={self.balance}: choose a number from 0 to 1"),
             (0 <= self.novel_below <= 1, f"novel_below={self.novel_below}: choose a number from 0 to 1"),
@@ -178,7 +181,7 @@ class MaskedOpenIslands(MaskedIslands):
 
     def lr_factor(self, epoch: float) -> float:
         """Anneal, and restart."""
-        return warm_restarts(epoch, cycle=self.config.cycle, warmup=_FIRST_EPOCHS)
+        return warm_restarts(epoch, cycle=self.config.pretrain_cycle, warmup=_FIRST_EPOCHS)
 
 
 class AnnAtac(IslandAnnotator):

@@ -19,7 +19,7 @@ OPEN_SIZES: Final[dict[str, dict[str, Any]]] = {
     "m": {"width": 128, "layers": 2, "heads": 4, "head_width": 32, "slots": 48, "hidden": 256},
     "l": SIZES["l"],
 }
-_FREE = ("dropout", "summary_dropout", "mask", "cycle")  # may differ between stages
+_FREE = ("dropout", "summary_dropout", "mask", "pretrain_cycle")  # may differ between stages
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,8 @@ class MaskedIslands(PretrainingModel):
     def ask(self, batch: Batch) -> tuple[Masked, Tensor]:
         """Hide islands of a batch, and return what is asked and the logits of its values, (asked, 6)."""
         cell = batch[CELL][ATAC]
-        masked = self.hide(self.islands(batch), _mixed(self.seed, self.epoch, int(batch[SOURCE]), cell))
+        seed = 0 if self.epoch == _HELD_OUT else self.seed  # every run is asked the same of held-out cells
+        masked = self.hide(self.islands(batch), _mixed(seed, self.epoch, int(batch[SOURCE]), cell))
         return masked, self.tell(masked)
 
     def loss(self, batch: Batch) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from .annatac_model import IslandAnnotator
 from .annatac_pretraining import MaskedIslands
 from .annotation.islands import MOST
 from .annotation.masking import Masked, mask
-from .annotation.model import Reading
+from .annotation.model import NOVEL_BELOW, Reading
 from .layers.island_encoder import AllIslands
 from .layers.island_heads import HEADS, ConvolutionHead
 from .layers.profiles import Profiles
@@ -46,7 +46,7 @@ class AnnAtacConfig(IslandConfig):
     head: int = 2
     head_dropout: float = 0.1
     cycle: int = 10
-    novel_below: float = 0.5
+    novel_below: float = NOVEL_BELOW
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,7 +15,7 @@ from scweave.graphs.errors import InputError
 from scweave.graphs.schema import CELL, CELL_TYPE, SOURCE
 from scweave.models.annatac_config import IslandConfig
 from scweave.models.annatac_published import AnnAtacConfig, PublishedAnnAtac, PublishedMaskedIslands
-from scweave.models.annotation.island_positions import island_positions
+from scweave.models.annotation.island_places import island_places
 from scweave.models.annotation.islands import Islands
 from scweave.models.annotation.model import codes_of, labelled
 from scweave.models.annotation.schedules import step_decay, warm_restarts
@@ -172,12 +172,13 @@ def test_positions_are_the_svd_of_training_cells_and_padded(graphs):
     found = islands.read(Profiles.of(graphs.atac_rows, cells))
     dense = np.zeros((len(cells), len(islands)))
     dense[found.cell, found.ids] = found.counts
-    _, scale, vectors = np.linalg.svd(dense, full_matrices=False)
-    table, rank = island_positions(islands, [graphs], 64, seed=0)
+    _, _, vectors = np.linalg.svd(dense, full_matrices=False)
+    places = island_places(islands, [graphs], 64, seed=0)
+    table, rank = places.positions, places.rank
+    np.testing.assert_allclose(places.openness, (dense > 0).mean(0), rtol=1e-6)
     assert rank == np.linalg.matrix_rank(dense) < 64
     assert not table[:, rank:].any()
-    expected = vectors[:rank].T * scale[:rank]
-    expected /= np.sqrt(np.mean(expected**2))
+    expected = vectors[:rank].T * np.sqrt(len(islands))
     products = table.double().numpy() @ table.double().numpy().T  # free of the vectors' signs
     np.testing.assert_allclose(products, expected @ expected.T, atol=1e-3)
     notes = PublishedAnnAtac.from_graphs(labelled(graphs), AnnAtacConfig(**{**SMALL, "width": 64})).notes

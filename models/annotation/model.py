@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,8 @@ from .calibration import Calibration
 from .pretraining import PretrainingModel
 
 Int64 = NDArray[np.int64]
+
+NOVEL_BELOW: Final = 0.5  # confidence below which a cell is called novel, where that is asked for
 
 
 @dataclass(frozen=True)

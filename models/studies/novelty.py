@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +12,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from ...graphs.dataset import MultiomeGraphs
 from ..annotation.calibrate import read_cells
 from ..annotation.metrics import agreement, confusion_counts
-from ..annotation.model import AnnotatorModel, codes_of
+from ..annotation.model import NOVEL_BELOW, AnnotatorModel, codes_of
 from .study import TEST
-
-SURE: Final = 0.5  # confidence below which a cell is called novel
 
 
 def novelty_figures(model: AnnotatorModel, graphs: MultiomeGraphs, name: str) -> dict[str, Any]:
@@ -48,7 +46,7 @@ def novelty_figures(model: AnnotatorModel, graphs: MultiomeGraphs, name: str) ->
         calibration = deepcopy(model.calibration).cpu()  # where readings are
         probabilities = calibration.probabilities(reading.logits).double().numpy()
         novelty = calibration.novelty(reading.logits, reading.embedding).double().numpy()
-    unsure = probabilities.max(1) < SURE
+    unsure = probabilities.max(1) < NOVEL_BELOW
     counts = confusion_counts(known[~new], probabilities[~new].argmax(1), len(model.cell_types))
     known_figures = agreement(counts)
     return {
