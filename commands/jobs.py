@@ -14,7 +14,14 @@ from ..graphs.errors import InputError
 from ..graphs.schema import SPLITS, Split
 from ..graphs.whole import versions
 from ..models.annotation.model import labelled, vocabulary
-from ..models.checkpoint import PRETRAIN, check_apart, check_same_build, config_of, load_pretrained
+from ..models.checkpoint import (
+    PRETRAIN,
+    check_apart,
+    check_same_build,
+    load_pretrained,
+    pretrained_config,
+    weights_checksum,
+)
 from ..models.registry import Kind, kind_of
 from ..models.settings import parse_settings
 from ..models.train_options import TrainOptions
@@ -97,7 +104,11 @@ class Job:
 
     def config(self) -> Any:
         """Return the model's settings: of the run it begins with, of its size, and what was set beside."""
-        given = config_of(self.init) if self.init is not None else {}
+        if self.init is not None and self.kind.pretraining is None:
+            raise InputError(
+                f"--init: {self.model} ({self.mode} mode) has no pre-training to begin with. Leave it out."
+            )
+        given = {} if self.init is None else pretrained_config(self.init, self.model, self.mode)
         if self.size is not None:
             if self.size not in self.kind.sizes:
                 told = ", ".join(self.kind.sizes) or "none"
@@ -195,6 +206,7 @@ def describe(job: Job, graphs: MultiomeGraphs) -> dict[str, Any]:
     return {
         "arguments": {**arguments, **used, "settings": list(job.settings)},
         "seed": job.seed,
+        "init": None if job.init is None else weights_checksum(job.init),
         "dataset": {
             "path": ", ".join(map(str, job.datasets)),
             "fingerprint": "-".join(
@@ -230,6 +242,8 @@ def check_same(
     ]
     if fingerprint != description["dataset"]["fingerprint"]:
         changed.append("the dataset is another one")
+    if before.get("init") != description.get("init"):
+        changed.append("the run of --init is another one")
     if changed:
         raise InputError(
             f"{out} cannot be resumed: {'; '.join(changed)}. Give the arguments of its config.json."

@@ -80,7 +80,8 @@ def predict_run(
         graphs = MultiomeGraphs(dataset)
         # Says what is missing, before features are compared.
         predictor_of(loaded.model, graphs.modalities, novel_below=novel_below)
-        check_features(loaded, graphs, least_covered=min_placed)
+        with _named(dataset, query):
+            check_features(loaded, graphs, least_covered=min_placed)
         summary = write_predictions(
             loaded,
             graphs,
@@ -133,7 +134,8 @@ def annotate(
         dataset = Path(folder) / "dataset"
         like = None if annotator.loaded.model.reads_places else annotator.features
         report = build(files, dataset, like=like, options=options, progress=progress)
-        found = annotator.predict(dataset, novel_below=novel_below, least_covered=min_placed)
+        with _named(dataset, []):
+            found = annotator.predict(dataset, novel_below=novel_below, least_covered=min_placed)
         found.about["notes"] = _of_a_query(report.notes)
     for data in [query] if isinstance(query, AnnData | MuData) else []:
         found.write(data)
@@ -179,8 +181,19 @@ def _query_options(loaded: LoadedModel, layer: str | None, min_placed: float) ->
 
 
 def _of_a_query(notes: list[str]) -> list[str]:
-    """Leave out what a build says of splits, which a query has none of."""
-    return [note for note in notes if not note.startswith("discovery:")]
+    """Leave out what a build says of splits and links, which a query has none of."""
+    idle = ("discovery:", "ATAC alone, no gene annotation:", "0 prior edges")
+    return [note for note in notes if not note.startswith(idle)]
+
+
+@contextmanager
+def _named(dataset: Path, query: Sequence[Path]) -> Iterator[None]:
+    """Name the query in an error, not the folder it was read into."""
+    try:
+        yield
+    except InputError as error:
+        name = ", ".join(map(str, query)) or "the query"
+        raise InputError(str(error).replace(str(dataset), name)) from error
 
 
 @contextmanager

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..generators.restrict import relabel, restrict
+from ..graphs.dataset import MultiomeGraphs
 from ..graphs.whole import refuse_existing, write_json
 from ..models.studies.plan import plan
 from ..models.studies.run import run_study
 from ..models.studies.study import Study, check_options
-from .jobs import Job, check_same, check_trainable, create_folder, describe
+from .jobs import Job, check_same, check_trainable, check_unlabelled, create_folder, describe
 
 _MAY_GROW = ("out", "dataset", "shares", "repeats")  # what a resumed study may have otherwise
 
@@ -23,6 +25,7 @@ def study_run(
     noise: Sequence[float] | None = None,
     types: Sequence[str] = (),
     pretrain_epochs: int | None = None,
+    unlabelled: Sequence[Path] = (),
     repeats: int = 3,
     resume: bool = False,
     progress: bool = True,
@@ -33,7 +36,7 @@ def study_run(
     ----------
     job
         What each training does; its seed is that of the first repeat.
-    name, shares, noise, types, pretrain_epochs, repeats
+    name, shares, noise, types, pretrain_epochs, unlabelled, repeats
         See `Study`.
     resume
         Keep the trainings that an interrupted study has finished; there may be more shares, noise or repeats now.
@@ -61,9 +64,14 @@ def study_run(
         tuple(noise or ()),
         tuple(types),
         pretrain_epochs,
+        tuple(unlabelled),
     )
-    check_options(name, shares=shares, noise=noise, types=types, pretrain_epochs=pretrain_epochs)
+    check_options(
+        name, shares=shares, noise=noise, types=types, pretrain_epochs=pretrain_epochs, unlabelled=unlabelled
+    )
     graphs = check_trainable(job)
+    if unlabelled:
+        check_unlabelled(job, [graphs, *map(MultiomeGraphs, unlabelled)])
     graphs.require(getattr(kind.model, "modalities", ()), job.model)
     plan(study)
     description = describe(job, graphs)
@@ -72,6 +80,7 @@ def study_run(
         "shares": list(study.levels),
         "types": list(types),
         "pretrain_epochs": pretrain_epochs,
+        "unlabelled": [str(path) for path in unlabelled],
         "repeats": repeats,
     }
     if resume:

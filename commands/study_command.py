@@ -57,6 +57,14 @@ def study(
             metavar="N", help="pretraining: its epochs; as usual for it.", rich_help_panel=_ONE_STUDY
         ),
     ] = None,
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DATASET",
+            help="pretraining: more cells for it; may be repeated.",
+            rich_help_panel=_ONE_STUDY,
+        ),
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Trainings a setting.")] = 3,
     mode: Annotated[str, typer.Option(metavar="published|default", help="As in `train`.")] = "default",
     size: Annotated[
@@ -105,6 +113,7 @@ def study(
         noise=parse_numbers(noise, "--noise"),
         types=parse_names(types, "--types"),
         pretrain_epochs=pretrain_epochs,
+        unlabelled=unlabelled or (),
         repeats=repeats,
         resume=resume,
         progress=not quiet,

@@ -48,11 +48,11 @@ class OpenIslandConfig(IslandConfig):
     tss: bool = False
     width: int = 64
     layers: int = 1
-    heads: int = 4
+    heads: int = 2
     head_width: int = 16
-    hidden: int = 128
-    slots: int = 32
-    dropout: float = 0.3
+    hidden: int = 64
+    slots: int = 16
+    dropout: float = 0.1
     pools: int = 4
     channels: int = 4
     summary: int = 128

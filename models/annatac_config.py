@@ -15,8 +15,8 @@ SIZES: Final[dict[str, dict[str, Any]]] = {
 
 
 OPEN_SIZES: Final[dict[str, dict[str, Any]]] = {
-    "s": {"width": 64, "layers": 1, "heads": 4, "head_width": 16, "slots": 32, "hidden": 128},
-    "m": {"width": 128, "layers": 2, "heads": 4, "head_width": 32, "slots": 48, "hidden": 256},
+    "s": {"width": 64, "layers": 1, "heads": 2, "head_width": 16, "slots": 16, "hidden": 64},
+    "m": {"width": 128, "layers": 2, "heads": 4, "head_width": 32, "slots": 32, "hidden": 256},
     "l": SIZES["l"],
 }
 _FREE = ("dropout", "summary_dropout", "mask", "pretrain_cycle")  # may differ between stages

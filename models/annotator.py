@@ -22,6 +22,7 @@ from ..graphs.errors import InputError
 from ..graphs.whole import new_folder
 from .annotation.calibrate import batches
 from .annotation.islands import LEAST_COVERED
+from .annotation.pretraining import PretrainingModel
 from .checkpoint import DESCRIPTION, FEATURES, SEEN, WEIGHTS, LoadedModel, check_features, load_model
 from .devices import device_of
 from .predictors import (
@@ -134,7 +135,10 @@ class Annotator:
         self.model = model
         self.mode = mode
         self.config = _made(self.kind.config, settings or {}, "settings")
-        usual = {name: getattr(self.kind, name) for name in ("patience", "batch_size", "lr", "weight_decay")}
+        usual = {
+            name: getattr(self.kind, name)
+            for name in ("patience", "batch_size", "lr", "weight_decay", "clip")
+        }
         if options.keys() - {"seed"} and not self.kind.epochs:
             raise InputError(f"{model} is fitted at once and takes no {', '.join(options)}. Leave it out.")
         self.options = _made(TrainOptions, {**usual, "epochs": self.kind.epochs or 1, **options}, "options")
@@ -302,6 +306,11 @@ class Annotator:
         """
         loaded = load_model(Path(run))
         manifest = loaded.manifest
+        if isinstance(loaded.model, PretrainingModel):
+            raise InputError(
+                f"{run}: its {manifest['kind']} was trained without labels and knows no types. Fit an Annotator with"
+                " init=RUN, and load that."
+            )
         annotator = cls(manifest["kind"], mode=manifest["mode"], settings=manifest["config"])
         annotator._loaded, annotator._folder = loaded, Path(run)
         return annotator

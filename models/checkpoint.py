@@ -22,9 +22,9 @@ from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.features import write_features
 from ..graphs.schema import RNA, SPLITS, Split
-from ..graphs.store import Store
+from ..graphs.store import Store, checksum
 from ..graphs.whole import new_file, write_json
-from .annotation.islands import LEAST_COVERED, check_covered
+from .annotation.islands import check_covered
 from .annotation.pretraining import PretrainingModel
 from .devices import best_device
 from .registry import KINDS, kind_of
@@ -206,12 +206,12 @@ def check_unseen(run: Path, loaded: LoadedModel, graphs: MultiomeGraphs, split: 
 
 
 def check_features(
-    loaded: LoadedModel, graphs: MultiomeGraphs, *, least_covered: float = LEAST_COVERED
+    loaded: LoadedModel, graphs: MultiomeGraphs, *, least_covered: float | None = None
 ) -> None:
     """Refuse a dataset whose genes or peaks are not those the model was trained on.
 
     A model that tells peaks by their place finds the dataset's peaks on the genome instead; ``least_covered``
-    is the smallest share of its islands in which there must be peaks.
+    is the smallest share of its islands in which there must be peaks, where a user may choose it.
 
     Raises
     ------
@@ -264,10 +264,38 @@ def check_apart(graphs: Sequence[MultiomeGraphs]) -> None:
                 )
 
 
-def config_of(run: Path) -> dict[str, Any]:
-    """Return the settings that a saved model has."""
-    config: dict[str, Any] = _read_manifest(Path(run))["config"]
-    return dict(config)
+def pretrained_config(run: Path, model: str, mode: str) -> dict[str, Any]:
+    """Return the settings of a run that was pre-trained, to go on as a model in a mode.
+
+    Raises
+    ------
+    InputError
+        No such run, a damaged one, or one of another model, mode or stage.
+    """
+    manifest = _read_manifest(run)
+    try:
+        kind, trained_in, stage = (manifest[name] for name in ("kind", "mode", "stage"))
+        if stage != PRETRAIN:
+            raise InputError(_not_pretrained(run, kind))
+        if (kind, trained_in) != (model, mode):
+            raise InputError(
+                f"--init {run}: a {kind} that was pre-trained in {trained_in} mode does not go on as {model} in {mode}"
+                " mode. Pass a run of the same --model and --mode."
+            )
+        return asdict(kind_of(kind, trained_in, stage).config(**manifest["config"]))
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{run / DESCRIPTION} is damaged ({_first_line(error)}). Train the model anew."
+        ) from error
+
+
+def _not_pretrained(run: Path, kind: str) -> str:
+    return f"--init {run}: its {kind} was not pre-trained but trained. Pass a run of --stage pretrain."
+
+
+def weights_checksum(run: Path) -> str:
+    """Return what tells the weights of a run from others."""
+    return checksum(run / WEIGHTS)
 
 
 def load_pretrained(run: Path, graphs: MultiomeGraphs) -> PretrainingModel:
@@ -287,9 +315,7 @@ def load_pretrained(run: Path, graphs: MultiomeGraphs) -> PretrainingModel:
     """
     loaded = load_model(run)
     if not isinstance(loaded.model, PretrainingModel):
-        raise InputError(
-            f"--init {run}: its {loaded.manifest['kind']} was not pre-trained but trained. Pass a run of --stage pretrain."
-        )
+        raise InputError(_not_pretrained(run, loaded.manifest["kind"]))
     check_same_build(loaded.manifest["genome"], graphs)
     check_unseen(run, loaded, graphs, "test")
     return loaded.model

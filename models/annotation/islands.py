@@ -161,7 +161,7 @@ class Islands(nn.Module):
         return Profiles(ids, values, F.pad(torch.bincount(cell, minlength=len(peaks)).cumsum(0), (1, 0)))
 
 
-def check_covered(islands: Islands, graphs: MultiomeGraphs, least: float = LEAST_COVERED) -> None:
+def check_covered(islands: Islands, graphs: MultiomeGraphs, least: float | None = None) -> None:
     """Refuse a data set that has peaks in too few of a model's islands, which were placed on it.
 
     Parameters
@@ -169,18 +169,19 @@ def check_covered(islands: Islands, graphs: MultiomeGraphs, least: float = LEAST
     islands, graphs
         The model's islands, and the data set placed last.
     least
-        Smallest share of the islands that have peaks.
+        Smallest share of the islands that have peaks, where a user may choose it.
 
     Raises
     ------
     InputError
         Tells the share.
     """
-    covered = islands.covered()
-    if covered < least * len(islands):
+    covered, share = islands.covered(), LEAST_COVERED if least is None else least
+    if covered < share * len(islands):
+        advice = "train on this one" if least is None else "lower --min-placed"
         raise InputError(
             f"{graphs.root} has peaks in {covered:,} of the model's {len(islands):,} islands ({covered / len(islands):.1%}),"
-            f" fewer than {least:.0%}. Is this the same genome? Pass a data set that is, or train on this one."
+            f" fewer than {share:.0%}. Is this the same genome? Pass cells that are on it, or {advice}."
         )
 
 

@@ -44,8 +44,9 @@ def plan_label_shares(study: Study, cells: pd.DataFrame) -> tuple[list[Training]
         "baselines are fitted on the same labels",
     ]
     if study.name == PRETRAINING:
+        others = "".join(f" and of {path}" for path in study.unlabelled)
         notes.append(
-            "pre-trained once a repeat on all training cells without their labels, and trained from there; from scratch:"
+            f"pre-trained once a repeat on all training cells{others} without their labels, and trained from there; from scratch:"
             " the same training from random weights"
         )
     if study.kind.epochs and study.options.batch_size > SMALLEST_BATCH:

@@ -141,7 +141,7 @@ class PretrainingTrials(AnnotatorTrials):
             self.relabel(self.study.dataset, dataset, labels)
             kind, config, options = pretraining_job(self.study, repeat)
             run.mkdir()
-            fit(kind, dataset, run, config, options, progress=False)
+            fit(kind, [dataset, *self.study.unlabelled], run, config, options, progress=False)
         return run
 
 

@@ -55,6 +55,8 @@ class Study:
         Cell types to leave out (``leave-type-out``); those with at least 20 test cells when empty.
     pretrain_epochs
         Of pre-training (``pretraining``); as usual for it when None.
+    unlabelled
+        Data sets whose cells join in pre-training.
 
     Raises
     ------
@@ -72,6 +74,7 @@ class Study:
     noise: tuple[float, ...] = ()
     types: tuple[str, ...] = ()
     pretrain_epochs: int | None = None
+    unlabelled: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         check_study(self.name, self.kind)
@@ -121,8 +124,7 @@ def check_study(name: str, kind: Kind) -> None:
 
 def pretraining_of(kind: Kind) -> Kind | None:
     """Return how a model is pre-trained; None where it is not."""
-    found: Kind | None = getattr(kind, "pretraining", None)
-    return found
+    return kind.pretraining
 
 
 def check_options(
@@ -132,6 +134,7 @@ def check_options(
     noise: Sequence[float] | None = None,
     types: Sequence[str] = (),
     pretrain_epochs: int | None = None,
+    unlabelled: Sequence[Path] = (),
 ) -> None:
     """Refuse what belongs to another study.
 
@@ -145,6 +148,7 @@ def check_options(
         ("--noise", noise, (LABEL_NOISE,)),
         ("--types", types, (LEAVE_TYPE_OUT,)),
         ("--pretrain-epochs", pretrain_epochs, (PRETRAINING,)),
+        ("--unlabelled", unlabelled, (PRETRAINING,)),
     ):
         if given and name not in own:
             raise InputError(f"{option} belongs to the study {' and '.join(own)}. Leave it out of {name}.")
