@@ -1,4 +1,4 @@
-"""How well are cell types told from ATAC alone? HitAnno in both modes, and parts of it, beside every baseline.
+"""How well are cell types told from ATAC alone? HitAnno in both modes, annATAC, and parts of them, beside every baseline.
 
 Real data from $SCWEAVE_DATA (or --data): SNARE-seq of the mouse cortex with 15 and with 23 types, divided by cell and
 by batch, and NeurIPS bone marrow A by cell. A seed decides division, initial weights and order. All methods are fitted
@@ -48,6 +48,10 @@ MODELS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "default_no_balance": ("hitanno", "default", {"balance": 0.0}),
     "default_one_block": ("hitanno", "default", {"cell_layers": 1}),
     "hitanno_published": ("hitanno", "published", {}),
+    "annatac_default": ("annatac", "default", {}),
+    "annatac_no_blocks": ("annatac", "default", {"layers": 0}),
+    "annatac_no_evidence": ("annatac", "default", {"evidence": False}),
+    "annatac_tss": ("annatac", "default", {"tss": True}),
     "mlp": ("mlp", "default", {}),
     "cnn": ("cnn", "default", {}),
 }

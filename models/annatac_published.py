@@ -84,8 +84,7 @@ class PublishedMaskedIslands(MaskedIslands):
 
     def tell(self, masked: Masked) -> Tensor:
         """Return the logits of the values asked for."""
-        tokens = self.encoder(masked.islands)
-        told: Tensor = self.classifier(self.encoder.nodes(tokens, masked.islands, masked.asked))
+        told: Tensor = self.classifier(self.encoder.at(masked.islands, masked.asked))
         return told
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -51,8 +52,10 @@ def calls(monkeypatch):
     """Pre-training that writes a history and nothing else; every call of `fit` is kept."""
     kept = []
 
-    def pretend(kind, dataset, run, config, options, *, init=None, progress=True):
+    def pretend(kind, datasets, run, config, options, *, init=None, progress=True):
+        dataset, *others = [datasets] if isinstance(datasets, Path) else datasets
         graphs = MultiomeGraphs(dataset)
+        graphs.joined = others
         kept.append((kind, graphs, config, options, init and (init.name, (init / "weights").read_text())))
         if kind.task != "pretraining":
             fit(kind, dataset, run, config, options, progress=progress)
@@ -101,6 +104,13 @@ def test_pre_trained_once_a_repeat_without_labels(simulated_dataset, tmp_path, c
     # The stand-in trains from the same random weights, so that there is nothing to gain.
     gain = entry["pretraining_gain"]["annotation"]["macro_f1"]
     assert (gain["difference"]["mean"], gain["p"]) == (0.0, None)
+
+
+def test_more_unlabelled_cells_join_in_pre_training_alone(simulated_dataset, random_dataset, tmp_path, calls):
+    more = study(simulated_dataset, unlabelled=(random_dataset,), repeats=1)
+    content = run_study(more, tmp_path, relabel, progress=False)
+    assert [graphs.joined for _, graphs, *_ in calls] == [[random_dataset], [], [], [], []]
+    assert f"on all training cells and of {random_dataset} without their labels" in " ".join(content["notes"])
 
 
 def test_with_and_without_stand_beside_baselines(simulated_dataset, tmp_path, calls, monkeypatch, capsys):

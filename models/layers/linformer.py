@@ -48,8 +48,15 @@ class LinformerBlock(nn.Module):
         self.last_norm = nn.LayerNorm(width)
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, projection: Tensor, *, projected: Tensor | None = None) -> Tensor:
-        """Return all tokens, (cells, tokens, d).
+    def forward(
+        self,
+        x: Tensor,
+        projection: Tensor,
+        *,
+        projected: Tensor | None = None,
+        wanted: Tensor | None = None,
+    ) -> Tensor:
+        """Return all tokens, (cells, tokens, d), or those wanted.
 
         Parameters
         ----------
@@ -61,6 +68,8 @@ class LinformerBlock(nn.Module):
             changes nothing for the tokens of a cell.
         projected
             Eᵀx, (cells, slots, d), where it is known; see `first_projection`.
+        wanted
+            (cells, some), the tokens to return: the last block of a stack need not give what is not read.
 
         Raises
         ------
@@ -70,6 +79,8 @@ class LinformerBlock(nn.Module):
         _check(x, projection, projected, self.query.in_features)
         if projected is None:
             projected = projection.mT.expand(len(x), -1, -1) @ x
+        if wanted is not None:
+            x = x.gather(1, wanted[..., None].expand(-1, -1, x.shape[2]))
         # A tile's gradients are added up in the type of x, whatever its products are in.
         several, sizes = _tiles(len(x), x.shape[1], _GPU_TILE if x.is_cuda else _TILE)
         asks, gives = (part.to(x.dtype).split(several) for part in self.fold(projected))
