@@ -370,7 +370,7 @@ def predict(
     novel_below: Annotated[
         float | None, typer.Option(help="Confidence below which a cell is called novel; 0 for never.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Cells at a time; 128, published 32.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Cells at a time.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

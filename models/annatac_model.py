@@ -50,6 +50,7 @@ class IslandAnnotator(AnnotatorModel):
 
     kind: ClassVar[str] = "annatac"
     reads_places = True
+    at_once = 64
     modalities = (ATAC,)
     config: Any
     encoder: nn.Module

@@ -67,6 +67,7 @@ class PublishedMaskedIslands(MaskedIslands):
     """Pre-training as published: a linear map of the token tells its value."""
 
     mode = "published"
+    at_once = 16  # every island is a token
     config: IslandConfig
     encoder: AllIslands
 
@@ -92,6 +93,7 @@ class PublishedAnnAtac(IslandAnnotator):
     """Every island is a token, and the head reads them all."""
 
     mode = "published"
+    at_once = 16  # every island is a token
     config: AnnAtacConfig
 
     @property

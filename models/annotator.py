@@ -233,7 +233,7 @@ class Annotator:
         self,
         query: str | Path | MultiomeGraphs,
         *,
-        batch_size: int = 256,
+        batch_size: int | None = None,
         novel_below: float | None = None,
         least_covered: float = LEAST_COVERED,
     ) -> Annotations:
@@ -245,7 +245,7 @@ class Annotator:
             Graph dataset with the model's features, or its folder; ``scweave build --like RUN/features`` makes one
             of any experiment, and `scweave.commands.predict.annotate` takes files and AnnData as they are.
         batch_size
-            Cells at a time; changes nothing else.
+            Cells at a time, as suits the model when None; changes nothing else.
         novel_below
             Confidence below which a cell is said to be of a novel type, 0 for none; the model's own when None.
         least_covered
@@ -258,8 +258,9 @@ class Annotator:
         """
         loaded = self.loaded
         _refuse_objects(query, "predict", "scweave.commands.predict.annotate takes it as it is")
-        if batch_size < 1:
-            raise InputError(f"batch_size={batch_size}: must be positive.")
+        size = loaded.model.at_once if batch_size is None else batch_size
+        if size < 1:
+            raise InputError(f"batch_size={size}: must be positive.")
         graphs = query if isinstance(query, MultiomeGraphs) else MultiomeGraphs(query)
         predictor = predictor_of(loaded.model, graphs.modalities, novel_below=novel_below)
         assert isinstance(predictor, AnnotatorPredictor)
@@ -268,7 +269,7 @@ class Annotator:
         cells, _ = graphs.pairs_of(range(len(graphs)))
         if not len(cells):
             raise InputError(f"{graphs.root} has no cells to annotate. Pass a dataset with cells.")
-        parts = [predictor.predict(batch.to(device)) for _, batch in batches(graphs, cells, batch_size)]
+        parts = [predictor.predict(batch.to(device)) for _, batch in batches(graphs, cells, size)]
         found = {name: torch.cat([part[name] for part in parts]).cpu().numpy() for name in parts[0]}
         return Annotations(
             pd.Index(graphs.cells["barcode"].to_numpy()[cells].astype(str)),

@@ -116,6 +116,7 @@ class CrossRec(nn.Module):
     kind: ClassVar[str] = "crossrec"
     mode: ClassVar[str] = "published"
     reads_places: ClassVar[bool] = False
+    at_once: ClassVar[int] = 32  # keys are wide
     modalities = MODALITIES
 
     def __init__(

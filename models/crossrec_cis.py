@@ -147,6 +147,7 @@ class CisCrossRec(nn.Module):
     kind: ClassVar[str] = "crossrec"
     mode: ClassVar[str] = "default"
     reads_places: ClassVar[bool] = False
+    at_once: ClassVar[int] = 128
     modalities = MODALITIES
 
     def __init__(self, edges: PriorEdges, sequence: Tensor | None, config: CisConfig) -> None:

@@ -34,7 +34,6 @@ from .predictors import (
     predictor_of,
 )
 
-_BATCH: Final = {"default": 128, "published": 32}  # cells; the published keys are wide
 _NUMBER: Final = np.dtype("<f4")  # of the file
 _OF_CELLS: Final = (MATCH_CHANCE, CONFIDENCE, NOVELTY)  # columns of numbers
 Place = tuple[int, np.dtype[Any]]  # byte of the file, and type
@@ -67,7 +66,7 @@ def write_predictions(
     notes
         How the cells were read, kept in ``uns``.
     batch_size
-        Cells at a time; by default what suits the mode.
+        Cells at a time; by default what suits the model.
     novel_below
         See `predictor_of`.
     progress
@@ -84,7 +83,7 @@ def write_predictions(
         No cells, the model predicts nothing from what was measured, or the file cannot be written or does not
         fit the disk.
     """
-    size = _BATCH[loaded.model.mode] if batch_size is None else batch_size
+    size = loaded.model.at_once if batch_size is None else batch_size
     if size < 1:
         raise InputError(f"--batch-size {size}: must be positive.")
     n_cells = len(graphs.cells)

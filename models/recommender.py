@@ -21,6 +21,7 @@ class Recommender(Protocol):
     kind: ClassVar[str]
     mode: ClassVar[str]
     reads_places: ClassVar[bool]
+    at_once: ClassVar[int]
     modalities: tuple[str, ...]
     config: Any
 

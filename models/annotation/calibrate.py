@@ -18,11 +18,10 @@ from .model import AnnotatorModel, Reading, codes_of
 
 Int64 = NDArray[np.int64]
 
-BATCH = 256  # cells at a time
 _MOST = 20_000  # training cells that centroids and covariance are fitted on
 
 
-def batches(graphs: MultiomeGraphs, cells: Int64, size: int = BATCH) -> Iterator[tuple[int, Batch]]:
+def batches(graphs: MultiomeGraphs, cells: Int64, size: int) -> Iterator[tuple[int, Batch]]:
     """Give cells (row numbers) as graphs, some at a time, and where each batch begins."""
     for begin in range(0, len(cells), size):
         some = cells[begin : begin + size]
@@ -43,7 +42,7 @@ def read_cells(
     model.eval()
     bar = tqdm(total=len(cells), desc=label, unit="cell", disable=not progress)
     with bar:
-        for _, batch in batches(graphs, cells):
+        for _, batch in batches(graphs, cells, model.at_once):
             reading = model(batch.to(device))
             found.append((reading.logits.cpu(), reading.embedding.cpu()))
             bar.update(len(reading.logits))

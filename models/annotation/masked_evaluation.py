@@ -15,8 +15,6 @@ from ..devices import device_of
 from .calibrate import batches
 from .pretraining import PretrainingModel
 
-_BATCH = 16  # cells of every island
-
 
 @torch.no_grad()
 def evaluate_masked(
@@ -46,7 +44,7 @@ def evaluate_masked(
         for part in parts:
             model.place([part.peaks.frame], model.chromosomes)
             cells, _ = part.pairs_of(range(len(part)))
-            for _, batch in batches(part, cells, _BATCH):
+            for _, batch in batches(part, cells, model.at_once):
                 batch[SOURCE] = torch.tensor(0)
                 for name, value in model.measure(batch.to(device_of(model))).items():
                     sums[name] = sums[name] + value if name in sums else value

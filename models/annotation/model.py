@@ -63,6 +63,8 @@ class AnnotatorModel(nn.Module, ABC):
         ``train``, beside the ``pretrain`` of a `PretrainingModel`.
     reads_places
         Whether peaks are told by their place on the genome, so that those of other data sets serve as well.
+    at_once
+        Cells that are read at a time where nothing else is asked for.
     novel_below
         Confidence below which cells are said to be of a novel type, unless a user chooses another; 0: none.
     """
@@ -71,6 +73,7 @@ class AnnotatorModel(nn.Module, ABC):
     mode: ClassVar[str] = "default"
     stage: ClassVar[str] = "train"
     reads_places: ClassVar[bool] = False
+    at_once: ClassVar[int] = 256
     config: Any
     novel_below: float = 0.0
     cell_types: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ class PretrainingModel(nn.Module, ABC):
     ----------
     kind, mode
         Names in `registry`, those of the annotator that takes it up.
-    stage, reads_places
+    stage, reads_places, at_once
         As of an `AnnotatorModel`.
     config
         Dataclass of settings.
@@ -34,6 +34,7 @@ class PretrainingModel(nn.Module, ABC):
     mode: ClassVar[str] = "default"
     stage: ClassVar[str] = "pretrain"
     reads_places: ClassVar[bool] = False
+    at_once: ClassVar[int] = 64
     modalities: ClassVar[tuple[str, ...]]
     config: Any
     notes: Sequence[str] = ()
