@@ -87,6 +87,8 @@ class Job:
                 f"--precision: {self.model} is fitted at once, in double precision. Leave it out."
             )
         usual = {name: getattr(kind, name) for name in USUAL}
+        if kind.fewest_steps and "batch_size" not in given:
+            usual["batch_size"] = kind.usual_batch(self._n_training())
         return TrainOptions(
             **{**usual, "epochs": kind.epochs or 1, **given},
             weight_decay=kind.weight_decay,
@@ -96,6 +98,11 @@ class Job:
             accumulate=self.accumulate,
             seed=self.seed,
         )
+
+    def _n_training(self) -> int:
+        """Count the cells that are trained on."""
+        graphs = [MultiomeGraphs(path, split="train", fold=self.fold) for path in self.datasets]
+        return sum(len(some if self.stage == PRETRAIN else labelled(some)) for some in graphs)
 
     @property
     def kind(self) -> Kind:

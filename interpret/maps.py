@@ -14,6 +14,7 @@ from ..graphs.errors import InputError
 from ..graphs.schema import Split
 from ..graphs.whole import new_folder, versions, write_json
 from ..models.annotation.model import AnnotatorModel
+from ..models.annotation.pretraining import PretrainingModel
 from ..models.checkpoint import LoadedModel, load_model, open_for
 from .attention import LinkingModel
 from .candidates import MapScores, candidate_pairs
@@ -153,6 +154,10 @@ def _write(
         if truth is not None:
             raise InputError(f"--truth: {loaded.model.kind} tells no links to compare with. Leave it out.")
         return write_peak_map(loaded.model, graphs, folder, per=per, batch_size=batch_size, progress=progress)
+    if isinstance(loaded.model, PretrainingModel):
+        raise InputError(
+            f"this {loaded.model.kind} was trained without labels, so there is no map of it. Train hitanno or crossrec."
+        )
     known = None if truth is None else read_truth(truth, truth_kind)
     _check_links(loaded)
     return write_map(

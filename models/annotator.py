@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Self, get_args, get_type_hints
@@ -22,8 +22,18 @@ from ..graphs.errors import InputError
 from ..graphs.whole import new_folder
 from .annotation.calibrate import batches
 from .annotation.islands import LEAST_COVERED
+from .annotation.model import labelled
 from .annotation.pretraining import PretrainingModel
-from .checkpoint import DESCRIPTION, FEATURES, SEEN, WEIGHTS, LoadedModel, check_features, load_model
+from .checkpoint import (
+    DESCRIPTION,
+    FEATURES,
+    SEEN,
+    WEIGHTS,
+    LoadedModel,
+    check_features,
+    load_model,
+    pretrained_config,
+)
 from .devices import device_of
 from .predictors import (
     CONFIDENCE,
@@ -135,13 +145,16 @@ class Annotator:
         self.model = model
         self.mode = mode
         self.config = _made(self.kind.config, settings or {}, "settings")
+        self._settings, self._given = dict(settings or {}), options
         usual = {
             name: getattr(self.kind, name)
             for name in ("patience", "batch_size", "lr", "weight_decay", "clip")
         }
         if options.keys() - {"seed"} and not self.kind.epochs:
             raise InputError(f"{model} is fitted at once and takes no {', '.join(options)}. Leave it out.")
-        self.options = _made(TrainOptions, {**usual, "epochs": self.kind.epochs or 1, **options}, "options")
+        self.options: TrainOptions = _made(
+            TrainOptions, {**usual, "epochs": self.kind.epochs or 1, **options}, "options"
+        )
         self._loaded: LoadedModel | None = None
         self._folder: Path | None = None
 
@@ -197,13 +210,16 @@ class Annotator:
         fold
             Fold of the dataset.
         init
-            Run of ``scweave train --stage pretrain`` to begin with.
+            Run of ``scweave train --stage pretrain`` to begin with; its settings are taken where none are given.
         resume
             Go on with what an interrupted training left in ``run``.
         progress
             Show a bar.
         """
         _refuse_objects(dataset, "fit", "write it with write_h5ad, and `scweave build` it")
+        if init is not None:
+            begun = pretrained_config(Path(init), self.model, self.mode)
+            self.config = _made(self.kind.config, {**begun, **self._settings}, "settings")
         folder = self._temporary() if run is None else Path(run)
         if not resume and (folder / DESCRIPTION).exists():
             raise InputError(f"{folder} holds a trained model already. Choose another run, or resume=True.")
@@ -213,7 +229,7 @@ class Annotator:
             Path(dataset),
             folder,
             self.config,
-            self.options,
+            self._options_for(Path(dataset), fold),
             fold=fold,
             resume=resume,
             init=None if init is None else Path(init),
@@ -221,6 +237,13 @@ class Annotator:
         )
         self._loaded, self._folder = load_model(folder), folder
         return self
+
+    def _options_for(self, dataset: Path, fold: int | None) -> TrainOptions:
+        """Choose the batch by the number of cells, where it was not chosen."""
+        if "batch_size" in self._given or not self.kind.fewest_steps:
+            return self.options
+        cells = labelled(MultiomeGraphs(dataset, split="train", fold=fold))
+        return replace(self.options, batch_size=self.kind.usual_batch(len(cells)))
 
     def _temporary(self) -> Path:
         """Make a folder that goes when the annotator does."""

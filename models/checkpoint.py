@@ -253,6 +253,8 @@ def check_apart(graphs: Sequence[MultiomeGraphs]) -> None:
         Names the two, and how many cells.
     """
     for one, other in permutations(graphs, 2):
+        if one.fingerprint == other.fingerprint:
+            raise InputError(f"{one.root} and {other.root} are the same data set. Pass one of the two.")
         for name in (name for name in one.modalities if name in other.modalities):
             test = _keys(one, name, (one.cells["split"] == "test").to_numpy())[0]
             trained = _keys(other, name, other.cells["split"].isin(SPLITS[:2]).to_numpy())[0]

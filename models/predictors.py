@@ -12,7 +12,7 @@ from torch_geometric.data import Batch
 
 from ..graphs.errors import InputError
 from ..graphs.schema import ATAC, MODALITIES, RNA
-from .annotation.model import AnnotatorModel
+from .annotation.model import NOVEL, AnnotatorModel
 from .annotation.pretraining import PretrainingModel
 from .crossrec import CrossRec
 from .crossrec_cis import CisCrossRec
@@ -23,7 +23,6 @@ EMBEDDING, RNA_EMBEDDING, ATAC_EMBEDDING = "X_scweave", "X_scweave_rna", "X_scwe
 MATCH_CHANCE: Final = "scweave_match"
 LABEL, CONFIDENCE, NOVELTY = "scweave_label", "scweave_confidence", "scweave_novelty"
 PROBABILITIES: Final = "scweave_probabilities"
-NOVEL: Final = "Novel_cell_type"
 _MATCH_WORDS = "chance that RNA and ATAC profile are of one cell, beside negatives like those of training"
 
 

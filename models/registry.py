@@ -25,6 +25,7 @@ from .hitanno import HitAnno, SentenceConfig
 from .hitanno_published import HitAnnoConfig, PublishedHitAnno
 
 DEFAULT: Final = "default"
+SMALLEST_BATCH: Final = 8  # of few cells, unless a user chooses
 Task = Literal["recommendation", "annotation", "pretraining"]
 
 
@@ -42,6 +43,8 @@ class Kind:
         How it is usually trained; no epochs: it is fitted as it is made.
     clip
         Largest norm of a step's gradient.
+    fewest_steps
+        Of an epoch: few cells are read in smaller batches, of 8 cells at least.
     sizes
         Settings that ``--size s|m|l`` stands for.
     pretraining
@@ -57,8 +60,14 @@ class Kind:
     lr: float = 1e-3
     weight_decay: float = 0.0
     clip: float | None = None
+    fewest_steps: int = 0
     sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pretraining: Kind | None = None
+
+    def usual_batch(self, n_training: int) -> int:
+        """Return the usual size of a batch for so many training pairs or cells."""
+        most = n_training // self.fewest_steps if self.fewest_steps else self.batch_size
+        return min(self.batch_size, max(most, SMALLEST_BATCH))
 
 
 KINDS: Final[dict[str, dict[str, Kind]]] = {
@@ -81,6 +90,7 @@ KINDS: Final[dict[str, dict[str, Kind]]] = {
             lr=2e-3,
             weight_decay=0.05,
             clip=1.0,
+            fewest_steps=64,
             sizes=OPEN_SIZES,
             pretraining=Kind(
                 MaskedOpenIslands,
@@ -92,6 +102,7 @@ KINDS: Final[dict[str, dict[str, Kind]]] = {
                 lr=2e-3,
                 weight_decay=0.01,
                 clip=1.0,
+                fewest_steps=64,
                 sizes=OPEN_SIZES,
             ),
         ),

@@ -7,7 +7,9 @@ import signal
 import warnings
 
 import torch
+import torch.distributed as dist
 
+from scweave.models.epochs import _train_together
 from scweave.models.exchange import EpochSums, add_up, gather_rows, share
 
 
@@ -29,6 +31,14 @@ def exchange(n):
     assert taken["table"].tolist() == [[len(expected)] * 2] * 2
     assert taken["mean"].tolist() == [2.0 * sum(sum(range(k)) for k in range(n)), 2.0 * len(expected)]
     assert sums.take(torch.device("cpu")) == {}
+
+
+def train_all(trainings):
+    """Train one model after another."""
+    warnings.simplefilter("error")
+    for training in trainings:
+        _train_together(training)
+        dist.barrier()  # the first writes what the others may read next
 
 
 def die(_):

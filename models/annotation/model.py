@@ -21,6 +21,7 @@ from .pretraining import PretrainingModel
 
 Int64 = NDArray[np.int64]
 
+NOVEL: Final = "Novel_cell_type"  # the label of cells that are told with too little confidence
 NOVEL_BELOW: Final = 0.5  # confidence below which a cell is called novel, where that is asked for
 
 
@@ -161,7 +162,7 @@ def vocabulary(graphs: MultiomeGraphs) -> tuple[tuple[str, ...], Int64]:
     Raises
     ------
     InputError
-        Fewer than two types.
+        Fewer than two types, or one that is named as novel cells are.
     """
     cells, _ = graphs.pairs_of(range(len(graphs)))
     found, codes = np.unique(graphs.cell_type_codes[cells], return_inverse=True)
@@ -171,7 +172,13 @@ def vocabulary(graphs: MultiomeGraphs) -> tuple[tuple[str, ...], Int64]:
             f"{graphs.root} has training cells of {len(found)} types ({told}). Build it with --labels COL, a column"
             " that tells two or more types apart."
         )
-    return tuple(graphs.cell_types[code] for code in found), codes.astype(np.int64)
+    types = tuple(graphs.cell_types[code] for code in found)
+    if NOVEL in types:
+        raise InputError(
+            f"{graphs.root} has training cells labelled {NOVEL}, as predictions name cells of unknown type. Build it with"
+            f" --unlabelled {NOVEL}."
+        )
+    return types, codes.astype(np.int64)
 
 
 def check_validation(train: MultiomeGraphs, validation: MultiomeGraphs) -> None:

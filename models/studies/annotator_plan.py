@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ...graphs.errors import InputError
 from .draws import nested_shares, shuffled
 from .left_out import studied_types
-from .options import SMALLEST_BATCH
+from .options import smallest_batch
 from .study import PRETRAINING, TEST, TRAIN, VALIDATION, Bools, Labels, Study, Training
 
 Int64 = NDArray[np.int64]
@@ -49,10 +49,10 @@ def plan_label_shares(study: Study, cells: pd.DataFrame) -> tuple[list[Training]
             f"pre-trained once a repeat on all training cells{others} without their labels, and trained from there; from scratch:"
             " the same training from random weights"
         )
-    if study.kind.epochs and study.options.batch_size > SMALLEST_BATCH:
+    if study.kind.epochs and study.options.batch_size > smallest_batch(study):
         notes.append(
             "epochs count passes over the share; a batch is as much smaller as the share is, so that all take equally"
-            f" many steps (at least {SMALLEST_BATCH} cells a batch)"
+            f" many steps (at least {smallest_batch(study)} cells a batch)"
         )
     return trainings, [*notes, _T_TEST]
 

@@ -5,19 +5,25 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any, Final
 
+from ...graphs.dataset import MultiomeGraphs
 from ..registry import Kind
 from ..train_options import TrainOptions
-from .study import Study, Training, pretraining_of
+from .study import TRAIN, Study, Training, pretraining_of
 
-SMALLEST_BATCH: Final = 32  # pairs or cells
+_SMALLEST_BATCH: Final = {"recommendation": 32, "annotation": 8}  # pairs or cells
 _USUAL: Final = ("epochs", "patience", "batch_size", "lr", "weight_decay", "clip")
 
 
 def options_of(study: Study, training: Training) -> TrainOptions:
     """Seed the repeat; small shares take small batches, or they would be measured after fewer steps."""
     usual = study.options
-    size = min(max(round(training.share * usual.batch_size), SMALLEST_BATCH), usual.batch_size)
+    size = min(max(round(training.share * usual.batch_size), smallest_batch(study)), usual.batch_size)
     return replace(usual, seed=usual.seed + training.repeat, batch_size=size)
+
+
+def smallest_batch(study: Study) -> int:
+    """Return the size of batches below which no share gets."""
+    return _SMALLEST_BATCH[study.kind.task]
 
 
 def pretraining_job(study: Study, repeat: int) -> tuple[Kind, Any, TrainOptions]:
@@ -30,6 +36,7 @@ def pretraining_job(study: Study, repeat: int) -> tuple[Kind, Any, TrainOptions]
         if hasattr(study.config, field.name)
     }
     usual = {name: getattr(kind, name) for name in _USUAL}
+    usual["batch_size"] = kind.usual_batch(len(MultiomeGraphs(study.dataset, split=TRAIN)))
     if study.pretrain_epochs is not None:
         usual["epochs"] = study.pretrain_epochs
     seed = study.options.seed + repeat

@@ -8,7 +8,7 @@ import pandas as pd
 from ...graphs.errors import InputError
 from .draws import evenly_ordered
 from .left_out import studied_types
-from .options import SMALLEST_BATCH
+from .options import smallest_batch
 from .results import ALL_TYPES
 from .study import TEST, TRAIN, Study, Training
 
@@ -47,7 +47,7 @@ def plan_cell_shares(study: Study, cells: pd.DataFrame) -> tuple[list[Training],
         "shares of the training cells, drawn within cell types, each inside the larger ones of its repeat",
         "validation and test cells are the same for all shares; baselines are fitted on the same training cells",
         "epochs count passes over the share; a batch is as much smaller as the share is, so that all take equally"
-        f" many steps (at least {SMALLEST_BATCH} pairs a batch)",
+        f" many steps (at least {smallest_batch(study)} pairs a batch)",
     ]
 
 
