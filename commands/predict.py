@@ -81,7 +81,7 @@ def predict_run(
         # Says what is missing, before features are compared.
         predictor_of(loaded.model, graphs.modalities, novel_below=novel_below)
         with _named(dataset, query):
-            check_features(loaded, graphs, least_covered=min_placed)
+            notes = [*notes, *check_features(loaded, graphs, least_covered=min_placed)]
         summary = write_predictions(
             loaded,
             graphs,
@@ -136,7 +136,7 @@ def annotate(
         report = build(files, dataset, like=like, options=options, progress=progress)
         with _named(dataset, []):
             found = annotator.predict(dataset, novel_below=novel_below, least_covered=min_placed)
-        found.about["notes"] = _of_a_query(report.notes)
+        found.about["notes"] = found.about.get("notes", []) + _of_a_query(report.notes)
     for data in [query] if isinstance(query, AnnData | MuData) else []:
         found.write(data)
     return found

@@ -35,6 +35,16 @@ def ranges(starts: npt.ArrayLike, counts: npt.ArrayLike) -> Int64:
     return np.repeat(starts - before, counts) + np.arange(counts.sum(), dtype=np.int64)
 
 
+def row_keys(ids: Int64, values: npt.NDArray[np.float32], counts: Int64) -> npt.NDArray[np.uint64]:
+    """Return a number for each row, given its columns and values, that equal rows share, (rows,)."""
+    mixed = (ids.astype(np.uint64) << np.uint64(32)) + values.astype(np.uint64) + np.uint64(1)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):  # splitmix64
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    before = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed)])  # sums wrap around
+    keys: npt.NDArray[np.uint64] = np.diff(before[np.concatenate([[0], np.cumsum(counts)])])
+    return keys
+
+
 def smallest_unsigned(largest: int) -> np.dtype[np.unsignedinteger]:
     """Return the narrowest unsigned type that holds ``largest``."""
     return np.dtype(np.min_scalar_type(max(int(largest), 0)))
@@ -167,13 +177,8 @@ class CsrRows:
         """Return a number for each row that equal rows share and others, in all likelihood, do not."""
         found = np.zeros(len(rows), np.uint64)
         for begin in range(0, len(rows), _KEYED):
-            ids, values, counts = self.gather(np.asarray(rows, np.int64)[begin : begin + _KEYED])
-            mixed = (ids.astype(np.uint64) << np.uint64(32)) + values.astype(np.uint64) + np.uint64(1)
-            for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):  # splitmix64
-                mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-            before = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed)])  # sums wrap around
-            ends = np.concatenate([[0], np.cumsum(counts)])
-            found[begin : begin + _KEYED] = np.diff(before[ends])
+            some = self.gather(np.asarray(rows, np.int64)[begin : begin + _KEYED])
+            found[begin : begin + _KEYED] = row_keys(*some)
         return found.view(np.int64)
 
     def matrix(self, rows: Sequence[int] | Int64) -> sparse.csr_matrix:

@@ -194,8 +194,8 @@ class AnnAtac(IslandAnnotator):
     config: OpenAnnAtacConfig
     encoder: OpenIslands
 
-    def __init__(self, n_islands: int, n_types: int, config: OpenAnnAtacConfig, *, seed: int = 0) -> None:
-        super().__init__(n_islands, n_types, config, seed=seed)
+    def __init__(self, n_islands: int, n_types: int, config: OpenAnnAtacConfig) -> None:
+        super().__init__(n_islands, n_types, config)
         self.evidence = TypeEvidence(n_islands, n_types, smoothing=config.smoothing)
         self.trust = nn.Parameter(torch.zeros(()), requires_grad=config.evidence)
 

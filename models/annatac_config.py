@@ -33,7 +33,7 @@ class IslandConfig:
     tss
         Keep the islands with a transcription start site only.
     width, layers, heads, head_width, hidden, slots
-        Sizes of the encoder; see `IslandEncoder`.
+        Sizes of the encoder; see `AllIslands` and `OpenIslands`.
     dropout
         In the encoder.
     mask

@@ -37,8 +37,6 @@ class IslandAnnotator(AnnotatorModel):
         Sizes.
     config
         Settings of the mode.
-    seed
-        From which weights are drawn.
 
     Attributes
     ----------
@@ -56,9 +54,9 @@ class IslandAnnotator(AnnotatorModel):
     encoder: nn.Module
     head: nn.Module
 
-    def __init__(self, n_islands: int, n_types: int, config: Any, *, seed: int = 0) -> None:
+    def __init__(self, n_islands: int, n_types: int, config: Any) -> None:
         super().__init__()
-        self.config, self.seed, self.novel_below = config, seed, config.novel_below
+        self.config, self.novel_below = config, config.novel_below
         self.islands = Islands(n_islands, config.island)
         self.encoder, self.head = self.make_encoder(n_islands), self.make_head(n_islands, n_types)
         self.importance: Tensor
@@ -91,18 +89,42 @@ class IslandAnnotator(AnnotatorModel):
 
         Labels are of ``graphs`` alone; places are of all training cells of its data set.
         """
-        graphs.require(cls.modalities, cls.kind)
-        types, codes = vocabulary(graphs)
         islands = Islands.of([graphs], config.island, tss=config.tss)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = cls(len(islands), len(types), config, seed=seed)
-        model.cell_types, model.islands = types, islands
+        model = cls._made(islands, graphs, config, seed)
         places = island_places(islands, [graphs.part("cells", "train")], config.width, seed=seed)
         model.encoder.settle(places)  # type: ignore[operator]  # encoders of islands have it
         model.notes = told_rank(places.rank, config.width)
-        sizes = np.bincount(codes, minlength=len(types))
-        weight = model.weigh(sizes / len(codes))
+        return model
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained: PretrainingModel, graphs: MultiomeGraphs, config: Any, *, seed: int = 0
+    ) -> Self:
+        """Take up islands and encoder, and make the head anew."""
+        if not isinstance(pretrained, MaskedIslands) or pretrained.mode != cls.mode:
+            raise InputError(
+                f"--init: a {pretrained.kind} that was pre-trained in {pretrained.mode} mode does not go on as"
+                f" {cls.kind} in {cls.mode} mode. Pass a run of the same --model and --mode."
+            )
+        check_same_encoder(config, pretrained.config)
+        islands = deepcopy(pretrained.islands).train()
+        islands.place([graphs.peaks.frame], islands.chromosomes)
+        told = check_covered(islands, graphs, every=not config.tss)
+        model = cls._made(islands, graphs, config, seed)
+        model.encoder.load_state_dict(pretrained.encoder.state_dict())
+        model.notes = [*pretrained.notes, told]
+        return model
+
+    @classmethod
+    def _made(cls, islands: Islands, graphs: MultiomeGraphs, config: Any, seed: int) -> Self:
+        """Make an untrained model for the labels of training cells."""
+        graphs.require(cls.modalities, cls.kind)
+        types, codes = vocabulary(graphs)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = cls(len(islands), len(types), config)
+        model.cell_types, model.islands = types, islands
+        weight = model.weigh(np.bincount(codes, minlength=len(types)) / len(codes))
         model.importance.copy_(torch.from_numpy(weight / weight[codes].mean()))
         model.adopt(graphs)
         return model
@@ -112,25 +134,6 @@ class IslandAnnotator(AnnotatorModel):
         """Make a model of the shapes that saved weights have."""
         del n_chrom
         return cls(len(tensors["islands.bin"]), len(tensors["importance"]), config)
-
-    def start_from(self, pretrained: PretrainingModel, graphs: MultiomeGraphs) -> None:
-        """Take up islands and encoder; the head is made anew."""
-        if not isinstance(pretrained, MaskedIslands) or pretrained.mode != self.mode:
-            raise InputError(
-                f"--init: a {pretrained.kind} that was pre-trained in {pretrained.mode} mode does not go on as"
-                f" {self.kind} in {self.mode} mode. Pass a run of the same --model and --mode."
-            )
-        check_same_encoder(self.config, pretrained.config)
-        self.islands = deepcopy(pretrained.islands).train()
-        self.islands.place([graphs.peaks.frame], self.islands.chromosomes)
-        check_covered(self.islands, graphs)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            self.encoder = self.make_encoder(len(self.islands))
-            self.head = self.make_head(len(self.islands), len(self.cell_types))
-        self.encoder.load_state_dict(pretrained.encoder.state_dict())
-        self.notes = list(pretrained.notes)
-        self.adopt(graphs)
 
     @property
     def chromosomes(self) -> tuple[str, ...]:

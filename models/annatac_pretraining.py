@@ -103,6 +103,11 @@ class MaskedIslands(PretrainingModel):
         """Choose the masks of a training epoch, or those of held-out cells."""
         self.epoch = _HELD_OUT if epoch is None else epoch
 
+    @property
+    def held_out(self) -> bool:
+        """Whether masks are those of held-out cells."""
+        return self.epoch == _HELD_OUT
+
     def lr_factor(self, epoch: float) -> float:
         """Fall step by step."""
         return step_decay(epoch)

@@ -80,8 +80,8 @@ class PublishedMaskedIslands(MaskedIslands):
         return AllIslands(n_islands, **self.config.sizes(), dropout=self.config.dropout)
 
     def hide(self, islands: Profiles, draw: Tensor) -> Masked:
-        """Hide nine tenths of the islands asked for, and show the others."""
-        return mask(islands, draw, share=self.config.mask, hidden=_HIDDEN)
+        """Hide nine tenths of the islands asked for, and show the others; of held-out cells hide all."""
+        return mask(islands, draw, share=self.config.mask, hidden=1.0 if self.held_out else _HIDDEN)
 
     def tell(self, masked: Masked) -> Tensor:
         """Return the logits of the values asked for."""

@@ -288,7 +288,7 @@ class Annotator:
         predictor = predictor_of(loaded.model, graphs.modalities, novel_below=novel_below)
         assert isinstance(predictor, AnnotatorPredictor)
         device = device_of(loaded.model)
-        check_features(loaded, graphs, least_covered=least_covered)
+        notes = check_features(loaded, graphs, least_covered=least_covered)
         cells, _ = graphs.pairs_of(range(len(graphs)))
         if not len(cells):
             raise InputError(f"{graphs.root} has no cells to annotate. Pass a dataset with cells.")
@@ -301,7 +301,7 @@ class Annotator:
             found[NOVELTY],
             found[PROBABILITIES],
             found[EMBEDDING],
-            describe(loaded.manifest, predictor.outputs()),
+            {**describe(loaded.manifest, predictor.outputs()), **({"notes": notes} if notes else {})},
         )
 
     def save(self, folder: str | Path) -> None:

@@ -33,6 +33,7 @@ SCHEMA_VERSION = 5
 WEIGHTS, DESCRIPTION, SEEN = "model.safetensors", "model.json", "seen_cells.safetensors"
 FEATURES = "features"  # a dataset without cells
 TRAIN, PRETRAIN = "train", "pretrain"  # stages
+_ISLANDS = "islands"  # what is seen of places
 _SETS = "datasets"  # how many data sets seen cells are of
 _TELLING = 5  # genes or peaks; cells with fewer may be alike by chance
 
@@ -142,8 +143,10 @@ def open_for(loaded: LoadedModel, root: Path, *, split: Split | None = None) -> 
     return graphs
 
 
-def save_seen(folder: Path, graphs: Sequence[MultiomeGraphs], init: Path | None = None) -> None:
+def save_seen(folder: Path, graphs: Sequence[MultiomeGraphs], model: Any, init: Path | None = None) -> None:
     """Write which cells a model sees while it is trained, by what was counted in them in each modality.
+
+    Where it tells peaks by their place, cells are also known by their islands, which other peaks leave as they are.
 
     Parameters
     ----------
@@ -151,14 +154,19 @@ def save_seen(folder: Path, graphs: Sequence[MultiomeGraphs], init: Path | None 
         Of the run.
     graphs
         Its data sets, in the fold that is trained on.
+    model
+        What is trained, made for them.
     init
         Run that it begins with, whose cells it has seen too.
     """
     seen = _read_seen(init) if init is not None else {_SETS: torch.tensor(0)}
-    for some in graphs:
+    for source, some in enumerate(graphs):
         cells = some.cells["split"].isin(SPLITS[:2]).to_numpy()
-        for name in some.modalities:
-            own = torch.from_numpy(_keys(some, name, cells)[0])
+        found = {name: _keys(some, name, cells)[0] for name in some.modalities}
+        if model.reads_places:
+            found[_ISLANDS] = _island_keys(model, some, np.flatnonzero(cells), source)
+        for name, keys in found.items():
+            own = torch.from_numpy(keys)
             seen[name] = torch.cat([seen[name], own]).unique() if name in seen else own
     seen[_SETS] = seen[_SETS] + len(graphs)
     save_tensors(folder / SEEN, seen)
@@ -179,10 +187,17 @@ def _keys(graphs: MultiomeGraphs, modality: str, which: Bools) -> tuple[Int64, I
     return rows.keys(cells), cells
 
 
+def _island_keys(model: Any, graphs: MultiomeGraphs, cells: Int64, source: int = 0) -> Int64:
+    """Return what tells cells apart by their islands; 0 where they have few."""
+    keys: Int64 = model.islands.keys(graphs, cells, source=source, least=_TELLING)
+    return keys
+
+
 def check_unseen(run: Path, loaded: LoadedModel, graphs: MultiomeGraphs, split: Split) -> None:
     """Refuse to judge a model on cells that it was trained on, whatever dataset they come in.
 
-    Cells are recognised by their counts, not by their barcodes, which experiments share by chance.
+    Cells are recognised by their counts, or those of their islands, not by their barcodes, which experiments share
+    by chance.
 
     Raises
     ------
@@ -198,6 +213,13 @@ def check_unseen(run: Path, loaded: LoadedModel, graphs: MultiomeGraphs, split: 
     for name in (name for name in graphs.modalities if name in keys):
         found, cells = _keys(graphs, name, of_split)
         seen[cells[np.isin(found, keys[name].numpy())]] = True
+    if _ISLANDS in keys and loaded.model.reads_places:
+        loaded.model.place([graphs.peaks.frame], loaded.manifest["chromosomes"])
+        own_keys, cells = (
+            _island_keys(loaded.model, graphs, np.flatnonzero(of_split)),
+            np.flatnonzero(of_split),
+        )
+        seen[cells[np.isin(own_keys, keys[_ISLANDS].numpy()) & (own_keys != 0)]] = True
     if seen.any():
         raise InputError(
             f"{seen.sum():,} of {of_split.sum():,} {split} cells of {graphs.root} were seen when the model in {run} was"
@@ -207,11 +229,15 @@ def check_unseen(run: Path, loaded: LoadedModel, graphs: MultiomeGraphs, split: 
 
 def check_features(
     loaded: LoadedModel, graphs: MultiomeGraphs, *, least_covered: float | None = None
-) -> None:
+) -> list[str]:
     """Refuse a dataset whose genes or peaks are not those the model was trained on.
 
     A model that tells peaks by their place finds the dataset's peaks on the genome instead; ``least_covered``
     is the smallest share of its islands in which there must be peaks, where a user may choose it.
+
+    Returns
+    -------
+    What a reader of the results should know.
 
     Raises
     ------
@@ -221,8 +247,8 @@ def check_features(
     if loaded.model.reads_places:
         check_same_build(loaded.manifest["genome"], graphs)
         loaded.model.place([graphs.peaks.frame], loaded.manifest["chromosomes"])
-        check_covered(loaded.model.islands, graphs, least_covered)
-        return
+        model = loaded.model
+        return [check_covered(model.islands, graphs, least_covered, every=not model.config.tss)]
     for modality in loaded.model.modalities:
         if not same_features(loaded, graphs, modality):
             ours, theirs = _features(loaded, graphs, modality)
@@ -232,6 +258,7 @@ def check_features(
                 f"{len(ours):,}. Use the dataset that the model was trained on, or train on this one; `scweave build"
                 f" --like RUN/{FEATURES}` makes one of other cells."
             )
+    return []
 
 
 def check_same_build(genome: str | None, graphs: MultiomeGraphs) -> None:
@@ -318,6 +345,7 @@ def load_pretrained(run: Path, graphs: MultiomeGraphs) -> PretrainingModel:
     loaded = load_model(run)
     if not isinstance(loaded.model, PretrainingModel):
         raise InputError(_not_pretrained(run, loaded.manifest["kind"]))
+    graphs.require(loaded.model.modalities, loaded.manifest["kind"])
     check_same_build(loaded.manifest["genome"], graphs)
     check_unseen(run, loaded, graphs, "test")
     return loaded.model

@@ -65,10 +65,12 @@ def fit(
     train, validation = _graphs(kind, paths, fold)
     torch.manual_seed(options.seed)
     several = kind.task == "pretraining"
-    model = kind.model.from_graphs(train if several else train[0], config, seed=options.seed)
     if init is not None:
-        model.start_from(load_pretrained(init, train[0]).cpu(), train[0])
-    save_seen(run, train, init)
+        begun = load_pretrained(init, train[0]).cpu()
+        model = kind.model.from_pretrained(begun, train[0], config, seed=options.seed)
+    else:
+        model = kind.model.from_graphs(train if several else train[0], config, seed=options.seed)
+    save_seen(run, train, model, init)
     if kind.epochs:
         run_epochs(Training(kind.task, model, train, validation, run, options, resume, progress))
     if kind.task == "annotation":

@@ -203,16 +203,15 @@ def test_evidence_is_of_labelled_training_cells_and_can_be_left_out(graphs, anno
 
 def test_fine_tuning_takes_up_positions_that_pre_training_moved(graphs, masked):
     masked = masked.float()
-    annotator = AnnAtac.from_graphs(labelled(graphs), CONFIG, seed=4)
-    annotator.start_from(masked, labelled(graphs))
+    annotator = AnnAtac.from_pretrained(masked, labelled(graphs), CONFIG, seed=4)
     for name, value in annotator.encoder.state_dict().items():
         assert torch.equal(value, masked.encoder.state_dict()[name]), name
     assert not annotator.encoder.positions.requires_grad
     assert annotator.evidence.sums.sum() > 0
     assert all(module.training for module in annotator.modules())
-    other = AnnAtac.from_graphs(labelled(graphs), OpenAnnAtacConfig(**{**SMALL, "pools": 4}))
+    other = OpenAnnAtacConfig(**{**SMALL, "pools": 4})
     with pytest.raises(InputError, match=r"pre-trained with pools=2 \(asked for: 4\)"):
-        other.start_from(masked, labelled(graphs))
+        AnnAtac.from_pretrained(masked, labelled(graphs), other)
 
 
 @pytest.mark.parametrize(

@@ -192,9 +192,8 @@ def test_fine_tuning_takes_up_islands_and_encoder(graphs, tmp_path, masked):
     both = PublishedMaskedIslands.from_graphs(
         [other.part("cells", "train"), graphs], IslandConfig(**SMALL), seed=2
     )
-    annotator = PublishedAnnAtac.from_graphs(labelled(graphs), CONFIG, seed=4)
-    fewer = len(annotator.islands)
-    annotator.start_from(both, labelled(graphs))
+    fewer = len(PublishedAnnAtac.from_graphs(labelled(graphs), CONFIG, seed=4).islands)
+    annotator = PublishedAnnAtac.from_pretrained(both, labelled(graphs), CONFIG, seed=4)
     assert len(annotator.islands) == len(both.islands) >= fewer
     for (name, ours), theirs in zip(
         annotator.encoder.state_dict().items(), both.encoder.state_dict().values(), strict=True
@@ -207,9 +206,9 @@ def test_fine_tuning_takes_up_islands_and_encoder(graphs, tmp_path, masked):
 
 
 def test_what_does_not_fit_is_refused(graphs, masked):
-    annotator = PublishedAnnAtac.from_graphs(labelled(graphs), AnnAtacConfig(**{**SMALL, "width": 8}))
+    wider = AnnAtacConfig(**{**SMALL, "width": 8})
     with pytest.raises(InputError, match=r"pre-trained with width=6 \(asked for: 8\)"):
-        annotator.start_from(masked, graphs)
+        PublishedAnnAtac.from_pretrained(masked, labelled(graphs), wider)
     for wrong, said in (
         ({"island": 0}, "island=0: must be positive"),
         ({"mask": 1.0}, "mask=1.0: choose"),

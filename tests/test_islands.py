@@ -127,7 +127,10 @@ def test_what_cannot_be_made_says_so(random_dataset):
     islands = Islands.of([graphs], WIDTH, tss=False)
     far = graphs.peaks.frame.assign(start=lambda f: f["start"] + 50_000_000)
     islands.place([far], islands.chromosomes)
-    with pytest.raises(InputError, match=r"peaks in 0 of the model's .* islands \(0.0%\), fewer than 30%"):
+    with pytest.raises(
+        InputError,
+        match=r"0 of 90 peaks \(0.0%\) lie in 0 of the model's .* islands \(0.0%\), fewer than 30%",
+    ):
         check_covered(islands, graphs)
     peak = graphs.peaks.frame.iloc[0]
     graphs.genes.frame["chrom"] = str(peak["chrom"])
@@ -139,3 +142,27 @@ def test_what_cannot_be_made_says_so(random_dataset):
     graphs.genes.frame["tss"] = pd.array([pd.NA] * len(graphs.genes), "Int64")
     with pytest.raises(InputError, match=r"places no gene.*--set tss=false"):
         Islands.of([graphs], WIDTH, tss=True)
+
+
+def test_cells_are_known_by_their_islands_whatever_their_peaks(random_dataset):
+    graphs = MultiomeGraphs(random_dataset)
+    islands, cells = Islands.of([graphs], WIDTH, tss=False), np.arange(len(graphs.cells))
+    before = islands.keys(graphs, cells, least=5)
+    islands.place(
+        [graphs.peaks.frame.assign(start=lambda f: f["start"] // WIDTH * WIDTH)], islands.chromosomes
+    )
+    assert np.array_equal(before, islands.keys(graphs, cells, least=5))
+    sizes = islands.read(Profiles.of(graphs.atac_rows, cells)).ptr.diff().numpy()
+    assert np.array_equal(before == 0, sizes < 5)
+    assert len(np.unique(before[before != 0])) == (before != 0).sum()
+
+
+def test_chromosomes_of_all_data_sets_have_islands(tmp_path, random_dataset):
+    first = MultiomeGraphs(random_dataset)
+    second = MultiomeGraphs(write_random_dataset(tmp_path / "other", window=True, seed=3))
+    second.store.manifest["chromosomes"].append("chr9")
+    frame = second.peaks.frame
+    frame["chrom"] = frame["chrom"].astype(object).where(frame.index < len(frame) - 20, "9")
+    islands = Islands.of([first, second], WIDTH, tss=False)
+    assert islands.chromosomes[-1] == "chr9"
+    assert (islands.of_peak >= 0).all()

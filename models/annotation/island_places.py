@@ -83,5 +83,5 @@ def _matrix(islands: Islands, graphs: Sequence[MultiomeGraphs], seed: int) -> sp
 
 
 def _rows(found: Profiles, n_islands: int) -> sparse.csr_matrix:
-    arrays = found.counts.numpy(), found.ids.numpy(), found.ptr.numpy()
+    arrays = found.counts.numpy(), found.ids.numpy().astype(np.int32), found.ptr.numpy()
     return sparse.csr_matrix(arrays, shape=(len(found), n_islands))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 
 from ...graphs.chromosomes import harmonise
+from ...graphs.csr import row_keys
 from ...graphs.dataset import MultiomeGraphs
 from ...graphs.errors import InputError
 from ...graphs.schema import SOURCE
@@ -75,7 +76,7 @@ class Islands(nn.Module):
 
     @classmethod
     def of(cls, graphs: Sequence[MultiomeGraphs], width: int, *, tss: bool) -> Self:
-        """Find the islands that hold peaks of any of the data sets, on the chromosomes of the first.
+        """Find the islands that hold peaks of any of the data sets.
 
         Parameters
         ----------
@@ -91,7 +92,7 @@ class Islands(nn.Module):
         InputError
             No gene has a known start, or no island holds one.
         """
-        chromosomes = graphs[0].store.manifest["chromosomes"]
+        chromosomes = _of_all(graphs)
         keys = np.unique(np.concatenate([_of_peaks(g.peaks.frame, chromosomes, width) for g in graphs]))
         keys = keys[keys >= 0]
         if tss:
@@ -134,6 +135,23 @@ class Islands(nn.Module):
         self.first = torch.from_numpy(sizes[:-1]).to(device)
         self.n_peaks = torch.from_numpy(np.stack(counted).astype(np.float32)).to(device)
 
+    def placed(self) -> int:
+        """Number of peaks of the last data set placed that lie in an island."""
+        return int((self.of_peak[int(self.first[-1]) :] >= 0).sum())
+
+    def keys(self, graphs: MultiomeGraphs, cells: Int64, *, source: int = 0, least: int = 1) -> Int64:
+        """Return a number for each cell that cells with the same islands share, whatever their peaks, (cells,).
+
+        Those of cells with fewer than ``least`` open islands are 0: they may be alike by chance.
+        """
+        found = [np.zeros(0, np.uint64)]
+        for peaks in Profiles.chunks(graphs.atac_rows, cells):
+            some = self.read(peaks, source)
+            sizes = some.ptr.diff().numpy()
+            keys = row_keys(some.ids.numpy(), some.counts.numpy(), sizes)
+            found.append(np.where(sizes < least, np.uint64(0), keys))
+        return np.concatenate(found).view(np.int64)
+
     def covered(self) -> int:
         """Number of islands in which the last data set placed has peaks."""
         return int((self.n_peaks[-1] > 0).sum())
@@ -161,8 +179,19 @@ class Islands(nn.Module):
         return Profiles(ids, values, F.pad(torch.bincount(cell, minlength=len(peaks)).cumsum(0), (1, 0)))
 
 
-def check_covered(islands: Islands, graphs: MultiomeGraphs, least: float | None = None) -> None:
-    """Refuse a data set that has peaks in too few of a model's islands, which were placed on it.
+def _of_all(graphs: Sequence[MultiomeGraphs]) -> list[str]:
+    """Return the chromosomes of all data sets, as the first that has one spells it."""
+    found: list[str] = []
+    for some in graphs:
+        spelled = harmonise(some.store.manifest["chromosomes"], found)
+        found += [name for name, known in spelled.items() if known is None]
+    return found
+
+
+def check_covered(
+    islands: Islands, graphs: MultiomeGraphs, least: float | None = None, *, every: bool = False
+) -> str:
+    """Refuse a data set that shares too little with a model's islands, which were placed on it.
 
     Parameters
     ----------
@@ -170,19 +199,31 @@ def check_covered(islands: Islands, graphs: MultiomeGraphs, least: float | None 
         The model's islands, and the data set placed last.
     least
         Smallest share of the islands that have peaks, where a user may choose it.
+    every
+        Whether all peaks of the model's own data are in islands: then as large a share of these must be.
+
+    Returns
+    -------
+    Both shares, in words.
 
     Raises
     ------
     InputError
-        Tells the share.
+        Tells the shares.
     """
-    covered, share = islands.covered(), LEAST_COVERED if least is None else least
-    if covered < share * len(islands):
+    share = LEAST_COVERED if least is None else least
+    covered, placed, n_peaks = islands.covered(), islands.placed(), len(graphs.peaks)
+    told = (
+        f"{placed:,} of {n_peaks:,} peaks ({placed / max(n_peaks, 1):.1%}) lie in {covered:,} of the model's"
+        f" {len(islands):,} islands ({covered / len(islands):.1%})"
+    )
+    if covered < share * len(islands) or (every and placed < share * n_peaks):
         advice = "train on this one" if least is None else "lower --min-placed"
         raise InputError(
-            f"{graphs.root} has peaks in {covered:,} of the model's {len(islands):,} islands ({covered / len(islands):.1%}),"
-            f" fewer than {share:.0%}. Is this the same genome? Pass cells that are on it, or {advice}."
+            f"{graphs.root}: {told}, fewer than {share:.0%}. Is this the same genome? Pass cells that are on it, or"
+            f" {advice}."
         )
+    return told
 
 
 def _of_peaks(peaks: pd.DataFrame, chromosomes: Sequence[str], width: int) -> Int64:

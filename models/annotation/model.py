@@ -88,6 +88,26 @@ class AnnotatorModel(nn.Module, ABC):
         """Make a model for training cells: ``graphs`` are the labelled ones, in the cells view."""
 
     @classmethod
+    def from_pretrained(
+        cls, pretrained: PretrainingModel, graphs: MultiomeGraphs, config: Any, *, seed: int = 0
+    ) -> Self:
+        """Make a model that begins with the weights of one that was trained on unlabelled cells.
+
+        Parameters
+        ----------
+        pretrained
+            The model.
+        graphs, config, seed
+            As of `from_graphs`.
+
+        Raises
+        ------
+        InputError
+            There is no such stage, or the two do not fit.
+        """
+        raise InputError(f"{cls.kind} ({cls.mode} mode) has no pre-training to start from. Leave --init out.")
+
+    @classmethod
     @abstractmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], config: Any, n_chrom: int) -> Self:
         """Make a model of the shapes that saved weights have."""
@@ -115,25 +135,6 @@ class AnnotatorModel(nn.Module, ABC):
 
     def refresh(self) -> None:
         """Bring up to date what training keeps for later, before the model is measured or saved."""
-
-    def start_from(self, pretrained: PretrainingModel, graphs: MultiomeGraphs) -> None:
-        """Take up the weights of a model that was trained on unlabelled cells.
-
-        Parameters
-        ----------
-        pretrained
-            The model.
-        graphs
-            The labelled training cells that this one was made for.
-
-        Raises
-        ------
-        InputError
-            There is no such stage, or the two do not fit.
-        """
-        raise InputError(
-            f"{self.kind} ({self.mode} mode) has no pre-training to start from. Leave --init out."
-        )
 
     def place(self, peaks: Sequence[pd.DataFrame], chromosomes: Sequence[str]) -> None:
         """Find the peaks of data sets among what the model reads, where it tells them by their place.

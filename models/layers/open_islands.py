@@ -23,7 +23,7 @@ class OpenIslands(nn.Module):
     of the cell's tokens, Σ e(island)·weight·x, with e a linear map of the position. The summary reads the tokens
     by learned softmax weights (``pools``), and by sums of weight·relu(score)·x (``channels``). An
     island's weight is ln(1 + 1 / its openness), of unit length a cell, so that all is alike at any depth. What is
-    hidden from pre-training has no weight.
+    hidden from pre-training, and what no training cell has, has no weight.
 
     Parameters
     ----------
@@ -90,7 +90,8 @@ class OpenIslands(nn.Module):
     def settle(self, places: Places) -> None:
         """Take the vectors of islands, and how often they are open."""
         self.positions.data.copy_(places.positions.clamp(-_FAR, _FAR))
-        self.rarity.copy_(torch.log1p(1 / places.openness.clamp_min(1e-6)))
+        seen = places.openness > 0
+        self.rarity.copy_(torch.log1p(1 / places.openness.where(seen, 1.0)) * seen)
 
     def forward(self, islands: Profiles) -> Tensor:
         """Return the summary of cells, (cells, summary)."""

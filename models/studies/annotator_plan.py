@@ -51,7 +51,7 @@ def plan_label_shares(study: Study, cells: pd.DataFrame) -> tuple[list[Training]
         )
     if study.kind.epochs and study.options.batch_size > smallest_batch(study):
         notes.append(
-            "epochs count passes over the share; a batch is as much smaller as the share is, so that all take equally"
+            "epochs count passes over the share; a batch is as much smaller as the share is, so that all take about as"
             f" many steps (at least {smallest_batch(study)} cells a batch)"
         )
     return trainings, [*notes, _T_TEST]
@@ -135,6 +135,13 @@ def plan_unseen_types(study: Study, cells: pd.DataFrame) -> tuple[list[Training]
         *notes,
         "no cell of the type is in training or validation, neither for the model nor for baselines; novelty of its"
         " test cells against those of the known types",
+        *(
+            [
+                "cells without a label stay in training, where models read them without it, and may be of the type"
+            ]
+            if (pd.isna(own) & (split == TRAIN)).any()
+            else []
+        ),
         "called novel: confidence below 0.5, of the type's cells and (wrongly) of the known types'",
     ]
 

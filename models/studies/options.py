@@ -36,7 +36,8 @@ def pretraining_job(study: Study, repeat: int) -> tuple[Kind, Any, TrainOptions]
         if hasattr(study.config, field.name)
     }
     usual = {name: getattr(kind, name) for name in _USUAL}
-    usual["batch_size"] = kind.usual_batch(len(MultiomeGraphs(study.dataset, split=TRAIN)))
+    sets = [MultiomeGraphs(path, split=TRAIN) for path in (study.dataset, *study.unlabelled)]
+    usual["batch_size"] = kind.usual_batch(sum(map(len, sets)))
     if study.pretrain_epochs is not None:
         usual["epochs"] = study.pretrain_epochs
     seed = study.options.seed + repeat
