@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from ...graphs.errors import InputError
 
-_TILE, _GPU_TILE = 1024, 1 << 16  # tokens worked through at a time: on a CPU, as many as its cache holds
+_TILE, _GPU_TILE = 2048, 1 << 16  # tokens worked through at a time: on a CPU, as many as its cache holds
 
 
 class LinformerBlock(nn.Module):
