@@ -256,7 +256,10 @@ def train(
         Path | None, typer.Option(metavar="RUN", help="Begin with a run of --stage pretrain.")
     ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="s|m|l", help="Sizes of a transformer (annatac) as a whole.")
+        str | None,
+        typer.Option(
+            metavar="s|m|l", help="Sizes of a transformer (annatac); by default s, published mode l."
+        ),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Epochs at most; by default as usual for the model.")
@@ -366,9 +369,14 @@ def predict(
     layer: Annotated[
         str | None, typer.Option(metavar="NAME", help="Layer of the counts; X by default.")
     ] = None,
-    min_placed: Annotated[float, typer.Option(help="Smallest share of RUN's genes and peaks.")] = 0.3,
+    min_placed: Annotated[
+        float, typer.Option(help="Smallest share of RUN's genes and peaks (annatac: islands).")
+    ] = 0.3,
     novel_below: Annotated[
-        float | None, typer.Option(help="Confidence below which a cell is called novel; 0 for never.")
+        float | None,
+        typer.Option(
+            help="Confidence below which a cell is called novel; 0: never. Default of annatac: 0.5."
+        ),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Cells at a time.")] = None,
     as_json: Json = False,

@@ -39,7 +39,7 @@ def study(
         str | None,
         typer.Option(
             metavar="0.05,0.1",
-            help="label-noise: shares of the labels to shuffle; 0 to 0.2.",
+            help="label-noise: shares of the labels to shuffle; by default 0 to 0.2.",
             rich_help_panel=_ONE_STUDY,
         ),
     ] = None,
@@ -47,14 +47,16 @@ def study(
         str | None,
         typer.Option(
             metavar="A,B",
-            help="leave-type-out: which; those with 20 test cells.",
+            help="leave-type-out: which; by default those with 20 test cells.",
             rich_help_panel=_ONE_STUDY,
         ),
     ] = None,
     pretrain_epochs: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="pretraining: its epochs; as usual for it.", rich_help_panel=_ONE_STUDY
+            metavar="N",
+            help="pretraining: its epochs; by default as usual for it.",
+            rich_help_panel=_ONE_STUDY,
         ),
     ] = None,
     unlabelled: Annotated[
@@ -76,7 +78,9 @@ def study(
     batch_size: Annotated[int | None, typer.Option(help="Pairs or cells a step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     patience: Annotated[int | None, typer.Option(help="Epochs without improvement before stopping.")] = None,
-    precision: Annotated[str, typer.Option(help="As Lightning names it.")] = "32-true",
+    precision: Annotated[
+        str, typer.Option(metavar="32-true|64-true|bf16-mixed", help="As in `train`.")
+    ] = "32-true",
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Model settings.")
     ] = None,

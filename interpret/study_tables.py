@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from rich.console import Console
+
 from .terminal import show_table
 
 Content = Mapping[str, Any]
@@ -58,7 +60,7 @@ def _show_recommender(content: Content) -> None:
             for entry in settings
         }
         title = f"{task}: {told['metric']}, {told['better']} is better; {content['split']} cells"
-        show_table(title, ["cells", *methods], rows)
+        _show(title, ["cells", *methods], rows)
 
 
 def _show_levels(content: Content) -> None:
@@ -70,12 +72,12 @@ def _show_levels(content: Content) -> None:
     told = {"training cells": {key: entry["training_cells"] for key, entry in settings.items()}}
     if content["study"] == "label-noise":
         told["labels changed"] = {key: f"{e['changed_train']:.1%}" for key, e in settings.items()}
-    print(f"{model} on {content['split']} cells, mean ± sd of {content['repeats']} repeats; columns: {what}")
-    show_table("", names, {**told, **shown})
-    show_table(f"{_SETTLING} beside baselines", names, _beside(content, settings))
-    show_table(f"{_SETTLING}: p against", names, _tests(content, settings))
+    print(f"{model} on {content['split']} cells, {_repeats(content)}; columns: {what}")
+    _show("", names, {**told, **shown})
+    _show(f"{_SETTLING} beside baselines", names, _beside(content, settings))
+    _show(f"{_SETTLING}: p against", names, _tests(content, settings))
     if content["between_settings"]:
-        show_table(f"{_SETTLING}: p between", names[:-1], _between(content, settings))
+        _show(f"{_SETTLING}: p between", names[:-1], _between(content, settings))
 
 
 def _beside(content: Content, settings: Mapping[str, Figures]) -> dict[str, dict[str, Any]]:
@@ -122,15 +124,40 @@ def _show_types(content: Content) -> None:
         name: {"cells": _count(entry["novelty"]), **_novelty(entry["novelty"])}
         for name, entry in settings.items()
     }
-    print(f"{content['model']}, trained without the type: mean ± sd of {content['repeats']} repeats")
-    show_table("", ["cells", *_NOVELTY.values()], rows)
+    print(f"{content['model']}, trained without the type: {_repeats(content)}")
+    _show("", ["cells", *_NOVELTY.values()], rows)
     last = content["settings"][-1]
     methods = {content["model"]: last["novelty"], **last["baselines"]["novelty"]}
     found = {name: _novelty(figures) for name, figures in methods.items()}
     for name, against in last["against_baselines"]["novelty"].items():
         found[name]["p"] = _p(against, "auroc")
     print(f"{last['setting']}; p: its auroc against that of {content['model']}")
-    show_table("", [*_NOVELTY.values(), "p"], found)
+    _show("", [*_NOVELTY.values(), "p"], found)
+
+
+def _show(title: str, columns: list[str], rows: dict[str, dict[str, Any]]) -> None:
+    """Print a table, in as many pieces below each other as the terminal needs: cut figures say nothing."""
+    if title:
+        print(title)
+    room = Console().width - 1 - max(map(len, rows))
+    piece: list[str] = []
+    for column in columns:
+        if piece and sum(_width(each, rows) for each in [*piece, column]) > room:
+            show_table("", piece, rows)
+            piece = []
+        piece.append(column)
+    show_table("", piece, rows)
+
+
+def _width(column: str, rows: dict[str, dict[str, Any]]) -> int:
+    found = [row.get(column, "-") for row in rows.values()]
+    told = [f"{each:.3f}" if isinstance(each, float) else str(each) for each in found]
+    return 1 + max(map(len, [column, *told]))
+
+
+def _repeats(content: Content) -> str:
+    n = content["repeats"]
+    return "one repeat" if n == 1 else f"mean ± sd of {n} repeats"
 
 
 def _novelty(figures: Figures) -> dict[str, Any]:

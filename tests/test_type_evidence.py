@@ -14,7 +14,8 @@ from dense_cis import profiles_of, same, same_gradients
 from dense_evidence import DenseEvidence, dense_comparison, open_weights
 from dense_hitanno import rows_of
 from scweave.graphs.csr import CsrRows
-from scweave.models.layers import type_evidence
+from scweave.models.layers import profiles
+from scweave.models.layers.profiles import Profiles
 from scweave.models.layers.type_comparison import TypeComparison
 from scweave.models.layers.type_evidence import TypeEvidence
 
@@ -33,7 +34,7 @@ def random_codes(n_cells, n_types, seed=0):
 
 def fitted(counts, codes, n_types, *, smoothing=0.1, dtype=torch.float64):
     model = TypeEvidence(counts.shape[1], n_types, smoothing=smoothing).to(dtype)
-    model.fit(rows_of(counts), np.arange(len(counts)), codes)
+    model.fit(Profiles.chunks(rows_of(counts), np.arange(len(counts))), codes)
     return model
 
 
@@ -105,10 +106,10 @@ def test_evidence_is_the_log_likelihood_of_naive_bayes(smoothing):
 def test_chunks_and_the_order_of_cells_change_nothing(monkeypatch):
     counts, codes = random_counts(), random_codes(30, 4)
     whole = fitted(counts, codes, 4)
-    monkeypatch.setattr(type_evidence, "_CHUNK", 7)
+    monkeypatch.setattr(profiles, "_CHUNK", 7)
     order = np.random.default_rng(3).permutation(30)
     model = TypeEvidence(counts.shape[1], 4).double()
-    model.fit(rows_of(counts), order, codes[order])
+    model.fit(Profiles.chunks(rows_of(counts), order), codes[order])
     for name, buffer in model.named_buffers():
         same(buffer, whole.get_buffer(name))
 
@@ -116,7 +117,7 @@ def test_chunks_and_the_order_of_cells_change_nothing(monkeypatch):
 def test_only_the_cells_given_are_counted():
     counts, codes, kept = random_counts(), random_codes(30, 4), np.arange(0, 30, 2)
     some = TypeEvidence(counts.shape[1], 4).double()
-    some.fit(rows_of(counts), kept, codes[kept])
+    some.fit(Profiles.chunks(rows_of(counts), kept), codes[kept])
     same(some.table, fitted(counts[kept], codes[kept], 4).table)
 
 
@@ -282,7 +283,7 @@ def test_a_peak_of_a_single_cell_is_no_marker():
         n_peaks,
     )
     model = TypeEvidence(n_peaks, 2)
-    model.fit(rows, np.arange(64), codes)
+    model.fit(Profiles.chunks(rows, np.arange(64)), codes)
     assert model.table[1, 1] > 0  # its evidence stays
     scores = model.markers()[:, 1]
     assert scores[0] == scores.max()
