@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,6 +24,8 @@ import torch.distributed as dist
 from ..graphs.errors import InputError
 
 Task = TypeVar("Task")
+
+_ECHO: Final = 0.3  # seconds in which the cause of a failure shows
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,10 @@ def _send(lines: Sequence[tuple[Connection, Connection]], what: Any) -> None:
 
 
 def _join(processes: Sequence[SpawnProcess]) -> int | None:
-    """Wait until all have ended well, or return the number of one that has not."""
+    """Wait until all have ended well, or return the number of one that has not: one that was killed, if any.
+
+    Others fail after it, as they lose the connection, and may be seen first.
+    """
     running = {process.sentinel: rank for rank, process in enumerate(processes)}
     while running:
         for sentinel in wait(list(running)):
@@ -111,7 +116,9 @@ def _join(processes: Sequence[SpawnProcess]) -> int | None:
             rank = running.pop(sentinel)
             processes[rank].join()
             if processes[rank].exitcode:
-                return rank
+                time.sleep(_ECHO)
+                killed = [other for other, process in enumerate(processes) if (process.exitcode or 0) < 0]
+                return killed[0] if killed else rank
     return None
 
 
@@ -122,6 +129,8 @@ def _raise_first(lines: Sequence[Connection], rank: int, code: int | None) -> No
         with suppress(EOFError, ConnectionResetError):
             if line.poll():
                 errors.append(line.recv())
+    if (code or 0) < 0:  # what the others tell is that they lost it
+        errors = [met for met in errors if not isinstance(met[1], RuntimeError)]
     if errors:
         raise min(errors, key=lambda met: (isinstance(met[1], RuntimeError), met[0]))[1]
     why = (
