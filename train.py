@@ -57,7 +57,7 @@ def run(job: Job, *, resume: bool = False, progress: bool = True) -> dict[str, A
             progress=progress,
         )
     except InputError:
-        if not resume:
+        if not resume and not (job.out / "state" / "state.json").is_file():  # finished epochs can be resumed
             shutil.rmtree(job.out, ignore_errors=True)
         raise
     if job.further:

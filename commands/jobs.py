@@ -82,6 +82,8 @@ class Job:
             raise InputError(
                 f"--{next(iter(given)).replace('_', '-')}: {self.model} is fitted at once. Leave it out."
             )
+        if not kind.epochs and self.accumulate != 1:
+            raise InputError(f"--accumulate: {self.model} is fitted at once. Leave it out.")
         if not kind.epochs and self.precision != "32-true":
             raise InputError(
                 f"--precision: {self.model} is fitted at once, in double precision. Leave it out."

@@ -80,7 +80,7 @@ def study_run(
         "shares": list(study.levels),
         "types": list(types),
         "pretrain_epochs": pretrain_epochs,
-        "unlabelled": [str(path) for path in unlabelled],
+        "unlabelled": [MultiomeGraphs(path).fingerprint for path in unlabelled],
         "repeats": repeats,
     }
     if resume:
