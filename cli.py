@@ -8,7 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from .commands.console import Debug, Json, Quiet, Seed, example, print_lines, tell
+from .commands import build_options as of_build
+from .commands import options
+from .commands.console import example, print_lines, tell
+from .commands.options import Debug, Json, Quiet, Seed
 from .commands.study_command import STUDIES, study
 
 app = typer.Typer(
@@ -20,7 +23,6 @@ app = typer.Typer(
 )
 
 _INTERRUPTED = 130  # what Typer returns after Ctrl-C
-_GENOME, _PRIOR, _CELLS, _SPLITS = "Genome", "Prior edges", "Cells", "Splits and pairs"  # groups of options
 
 
 @app.callback()
@@ -77,99 +79,35 @@ def simulate(
     )
 )
 def build(
-    inputs: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="INPUT...", help="One .h5mu, one or two .h5ad, a 10x .h5, or a 10x mtx folder."
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DATASET", help="Folder to create.")] = None,
-    gtf: Annotated[
-        Path | None, typer.Option(help="Gene annotation, plain or gzip.", rich_help_panel=_GENOME)
-    ] = None,
-    fasta: Annotated[
-        Path | None,
-        typer.Option(help="DNA, plain or bgzip; or a FASTA of the peaks.", rich_help_panel=_GENOME),
-    ] = None,
-    sequence_length: Annotated[int, typer.Option(help="Bases a peak.", rich_help_panel=_GENOME)] = 256,
-    sequence_from: Annotated[
-        str,
-        typer.Option(metavar="centre|start", help="start: as published.", rich_help_panel=_GENOME),
-    ] = "centre",
-    scaffolds: Annotated[
-        str, typer.Option(metavar="keep|drop", help="Peaks on scaffolds.", rich_help_panel=_GENOME)
-    ] = "keep",
-    min_placed: Annotated[
-        float,
-        typer.Option(help="Smallest share of genes and peaks to find a place.", rich_help_panel=_GENOME),
-    ] = 0.3,
-    window: Annotated[
-        str,
-        typer.Option(metavar="BP|chromosome|none", help="Reach of the prior edges.", rich_help_panel=_PRIOR),
-    ] = "250000",
-    around: Annotated[
-        str, typer.Option(metavar="tss|gene-body", help="What it surrounds.", rich_help_panel=_PRIOR)
-    ] = "tss",
-    loops: Annotated[
-        Path | None, typer.Option(metavar="BEDPE", help="Loops that join the prior.", rich_help_panel=_PRIOR)
-    ] = None,
-    labels: Annotated[
-        str | None, typer.Option(metavar="COL", help="Cell types, in obs.", rich_help_panel=_CELLS)
-    ] = None,
-    donor: Annotated[
-        str | None, typer.Option(metavar="COL", help="Donors to split by, in obs.", rich_help_panel=_CELLS)
-    ] = None,
-    batch: Annotated[
-        str | None, typer.Option(metavar="COL", help="Batches, in obs.", rich_help_panel=_CELLS)
-    ] = None,
-    labels_file: Annotated[
-        Path | None,
-        typer.Option(metavar="TSV", help="Barcodes and their labels.", rich_help_panel=_CELLS),
-    ] = None,
-    unlabelled: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Labels that mean unknown.", rich_help_panel=_CELLS)
-    ] = None,
-    cell_types: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Keep these types only.", rich_help_panel=_CELLS)
-    ] = None,
-    layer: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Layer of the counts; X by default.", rich_help_panel=_CELLS),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Published data: issaac, pbmc, share, snare, bmmc.", rich_help_panel=_CELLS
-        ),
-    ] = None,
-    refit: Annotated[
-        bool,
-        typer.Option("--refit", help="Fit variability even where var has it.", rich_help_panel=_CELLS),
-    ] = False,
-    test_donors: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Donors to hold out.", rich_help_panel=_SPLITS)
-    ] = None,
-    folds: Annotated[
-        int, typer.Option(metavar="K", help="Folds beside the ordinary split.", rich_help_panel=_SPLITS)
-    ] = 0,
-    negatives: Annotated[
-        str,
-        typer.Option(metavar="easy|hard|both", help="Another type, or the same.", rich_help_panel=_SPLITS),
-    ] = "easy",
-    ratio: Annotated[float, typer.Option(help="Negatives for each positive.", rich_help_panel=_SPLITS)] = 1.0,
-    discovery: Annotated[
-        bool,
-        typer.Option("--discovery", help="Positives only, for a trained model.", rich_help_panel=_SPLITS),
-    ] = False,
-    like: Annotated[
-        Path | None,
-        typer.Option(metavar="DATASET", help="Take genes and peaks of this one.", rich_help_panel=_SPLITS),
-    ] = None,
+    inputs: of_build.Inputs = None,
+    out: of_build.Out = None,
+    gtf: of_build.Gtf = None,
+    fasta: of_build.Fasta = None,
+    sequence_length: of_build.SequenceLength = 256,
+    sequence_from: of_build.SequenceFrom = "centre",
+    scaffolds: of_build.Scaffolds = "keep",
+    min_placed: of_build.MinPlaced = 0.3,
+    window: of_build.Window = "250000",
+    around: of_build.Around = "tss",
+    loops: of_build.Loops = None,
+    labels: of_build.Labels = None,
+    donor: of_build.Donor = None,
+    batch: of_build.BatchColumn = None,
+    labels_file: of_build.LabelsFile = None,
+    unlabelled: of_build.Unlabelled = None,
+    cell_types: of_build.CellTypes = None,
+    layer: of_build.Layer = None,
+    preset: of_build.Preset = None,
+    refit: of_build.Refit = False,
+    test_donors: of_build.TestDonors = None,
+    folds: of_build.Folds = 0,
+    negatives: of_build.Negatives = "easy",
+    ratio: of_build.Ratio = 1.0,
+    discovery: of_build.Discovery = False,
+    like: of_build.Like = None,
     seed: Seed = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be built.")] = False,
-    verify: Annotated[
-        Path | None, typer.Option(metavar="DATASET", help="Check a dataset instead of building.")
-    ] = None,
+    dry_run: of_build.DryRun = False,
+    verify: of_build.Verify = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -187,7 +125,7 @@ def build(
     from .generators.build import build as make
     from .generators.options import parse_names, parse_window
 
-    options = BuildOptions(
+    chosen = BuildOptions(
         labels=labels,
         donor=donor,
         batch=batch,
@@ -216,7 +154,7 @@ def build(
         "labels_file": labels_file,
         "like": like,
     }
-    report = make(inputs, out, options=options, dry_run=dry_run, progress=not quiet, **files)
+    report = make(inputs, out, options=chosen, dry_run=dry_run, progress=not quiet, **files)
     tell(
         {"dataset": str(report.path), **report.sizes, "notes": report.notes, **(report.cost or {})},
         as_json,
@@ -230,56 +168,26 @@ def build(
         "scweave train runs/dataset --model hitanno --out runs/hitanno",
         "scweave train runs/a runs/b --model annatac --stage pretrain --out runs/pretrained",
         "scweave train runs/dataset --model annatac --init runs/pretrained --out runs/annatac",
+        "scweave train runs/dataset --model scmoanno --fold all --out runs/scmoanno",
     )
 )
 def train(
-    dataset: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="DATASET...", help="Made by `scweave build`; several where a stage takes them."
-        ),
-    ],
-    model: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="crossrec, hitanno, annatac; majority, centroid, knn, logreg, svm, mlp, cnn."
-        ),
-    ],
+    dataset: options.Datasets,
+    model: options.Model,
     out: Annotated[Path, typer.Option(metavar="RUN", help="Folder to create.")],
-    mode: Annotated[
-        str, typer.Option(metavar="published|default", help="The function as published, or corrected.")
-    ] = "default",
-    stage: Annotated[
-        str, typer.Option(metavar="pretrain|finetune", help="Without labels (annatac), or with them.")
-    ] = "finetune",
-    init: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Begin with a run of --stage pretrain.")
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="s|m|l", help="Sizes of a transformer (annatac); by default s, published mode l."
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Epochs at most; by default as usual for the model.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pairs or cells a batch, over all devices.")] = None,
-    accumulate: Annotated[int, typer.Option(help="Batches whose gradients make one step.")] = 1,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Epochs without improvement before stopping.")] = None,
-    devices: Annotated[
-        int, typer.Option(help="GPUs, or processes where there is none, that share each batch.")
-    ] = 1,
-    precision: Annotated[
-        str, typer.Option(metavar="32-true|64-true|bf16-mixed", help="As Lightning names it.")
-    ] = "32-true",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Model settings.")
-    ] = None,
-    fold: Annotated[
-        int | None, typer.Option(metavar="K", min=0, help="Fold of a dataset built with --folds.")
-    ] = None,
+    mode: options.Mode = "default",
+    stage: options.Stage = "finetune",
+    init: options.Init = None,
+    size: options.Size = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    accumulate: options.Accumulate = 1,
+    lr: options.LearningRate = None,
+    patience: options.Patience = None,
+    devices: options.Devices = 1,
+    precision: options.Precision = "32-true",
+    settings: options.Settings = None,
+    fold: options.Fold = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
@@ -289,10 +197,12 @@ def train(
 
     Epochs, batch size, learning rate and patience are by default what the model is usually trained with.
     """
+    from .commands.folds import ALL, parse_fold, run_folds
     from .commands.jobs import Job
     from .interpret.terminal import show_metrics
     from .train import run
 
+    chosen = parse_fold(fold)
     job = Job(
         dataset[0],
         out,
@@ -306,14 +216,15 @@ def train(
         precision,
         tuple(settings or ()),
         seed,
-        fold,
+        None if isinstance(chosen, str) else chosen,
         size,
         stage,
         init,
         accumulate,
         tuple(dataset[1:]),
     )
-    metrics = run(job, resume=resume, progress=not quiet)
+    work = run_folds if chosen == ALL else run
+    metrics = work(job, resume=resume, progress=not quiet)
     tell(metrics, as_json, lambda: show_metrics(metrics, out))
 
 
@@ -324,8 +235,8 @@ def train(
     )
 )
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Made by `scweave train`.")],
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Made by `scweave build`.")],
+    run: options.Run,
+    dataset: options.Dataset,
     out: Annotated[Path, typer.Option(metavar="METRICS.json", help="File to write.")],
     split: Annotated[str, typer.Option(metavar="train|validation|test", help="Which cells.")] = "test",
     retrieval_cells: Annotated[
@@ -360,24 +271,15 @@ def evaluate(
     )
 )
 def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Made by `scweave train`.")],
+    run: options.Run,
     query: Annotated[
         list[Path],
         typer.Argument(metavar="QUERY...", help="A dataset with RUN's features, or files as `build` takes."),
     ],
     out: Annotated[Path, typer.Option(metavar="PRED.h5ad", help="File to write.")],
-    layer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Layer of the counts; X by default.")
-    ] = None,
-    min_placed: Annotated[
-        float, typer.Option(help="Smallest share of RUN's genes and peaks (annatac: islands).")
-    ] = 0.3,
-    novel_below: Annotated[
-        float | None,
-        typer.Option(
-            help="Confidence below which a cell is called novel; 0: never. Default of annatac: 0.5."
-        ),
-    ] = None,
+    layer: options.Layer = None,
+    min_placed: options.MinPlaced = 0.3,
+    novel_below: options.NovelBelow = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Cells at a time.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -404,8 +306,8 @@ def predict(
 
 @app.command(name="map", epilog=example("scweave map runs/crossrec runs/dataset --out runs/maps"))
 def make_map(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Made by `scweave train`.")],
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Made by `scweave build`.")],
+    run: options.Run,
+    dataset: options.Dataset,
     out: Annotated[Path, typer.Option(metavar="MAPS", help="Folder to create.")],
     per: Annotated[
         str, typer.Option(metavar="cell|cell-type", help="One map a cell or a cell type.")

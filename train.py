@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from scweave.commands.evaluate import evaluate_all, evaluate_run
-from scweave.commands.jobs import Job, check_same, check_trainable, create_folder, describe
-from scweave.graphs.errors import InputError
-from scweave.graphs.whole import write_json
-from scweave.models.training import fit
+if TYPE_CHECKING:
+    from scweave.commands.jobs import Job
 
 
 def run(job: Job, *, resume: bool = False, progress: bool = True) -> dict[str, Any]:
@@ -32,9 +29,16 @@ def run(job: Job, *, resume: bool = False, progress: bool = True) -> dict[str, A
     Raises
     ------
     InputError
-        Before anything is written: unknown model or setting, a dataset that cannot be trained on, a
-        folder in use.
+        Unknown model or setting, a dataset that cannot be trained on, a folder in use: nothing is left of the
+        run then.
     """
+    # As long as nothing is trained, `--help` has no need of them.
+    from scweave.commands.evaluate import evaluate_all, evaluate_run
+    from scweave.commands.jobs import check_same, check_trainable, create_folder, describe
+    from scweave.graphs.errors import InputError
+    from scweave.graphs.whole import write_json
+    from scweave.models.training import fit
+
     config, options = job.config(), job.options()
     graphs = check_trainable(job)
     description = describe(job, graphs)
@@ -57,7 +61,7 @@ def run(job: Job, *, resume: bool = False, progress: bool = True) -> dict[str, A
             progress=progress,
         )
     except InputError:
-        if not resume and not (job.out / "state" / "state.json").is_file():  # finished epochs can be resumed
+        if not resume and not any(job.out.rglob("state.json")):  # finished epochs can be resumed
             shutil.rmtree(job.out, ignore_errors=True)
         raise
     if job.further:

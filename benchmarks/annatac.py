@@ -27,14 +27,12 @@ cell, and 8,384 of all. Without that data, islands are drawn: as many are open, 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import statistics
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,11 +41,12 @@ import numpy as np
 import pandas as pd
 import torch
 from dense_annatac import DenseAnnAtac
-from measure import PeakMemory, Waiting, Worker, alternate, seconds, serve
+from measure import Waiting, Worker
 from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 from torch_geometric.data import Batch
+from two_sides import SteppingSide, check, command_line, compare, serve_side, start, tell
 
 from scweave.generators.genomes.gtf import read_genes
 from scweave.graphs.collate import assemble
@@ -218,8 +217,8 @@ def plain_work(model: Any, mode: Mode, values: Values) -> Work:
     return Work(lambda: dense.masked_loss(tokens, asked, masked.truth), lambda: dense.tell(tokens)[asked])
 
 
-class Side:
-    """One side of one case, loaded: what a worker process holds.
+class Side(SteppingSide):
+    """One side of one case.
 
     Parameters
     ----------
@@ -243,18 +242,6 @@ class Side:
         """One forward and backward."""
         self.model.zero_grad()
         self.work.loss().backward()
-
-    def growth_mb(self) -> float:
-        """Peak memory of two steps over the loaded side."""
-        with PeakMemory() as memory:
-            self.step()
-            self.step()
-        self.model.zero_grad()
-        return memory.growth_mb
-
-    def seconds(self) -> float:
-        """Time of a step, the median of half a second of them (the longer ones run once)."""
-        return seconds(self.step, at_least=0.5)
 
     def results(self) -> dict[str, list[list[float]]]:
         """Loss, logits, and some of each parameter's gradient with its length."""
@@ -281,17 +268,12 @@ def largest_difference(ours: list[list[float]], reference: list[list[float]]) ->
     return max(float(np.abs(mine - other).max() / np.abs(other).max()) for mine, other in pairs)
 
 
-def check(case: str, ours: Worker, reference: Worker) -> dict[str, float]:
-    """Compare the results of both sides; ends the benchmark where they differ."""
+def agree(case: str, ours: Worker, reference: Worker) -> dict[str, float]:
+    """Compare the results of both sides, where they are the same function."""
     if not CASES[case].compared:
         return {}
     mine, other = ours.ask("results"), reference.ask("results")
-    found = {}
-    for name, tolerance in TOLERANCE.items():
-        found[f"{name}_difference"] = difference = largest_difference(mine[name], other[name])
-        if not difference <= tolerance:
-            sys.exit(f"{case}: {name} of the two sides differ by {difference:.1e}, more than {tolerance:g}.")
-    return found
+    return check(case, {name: largest_difference(mine[name], other[name]) for name in TOLERANCE}, TOLERANCE)
 
 
 class Plain:
@@ -305,79 +287,53 @@ class Plain:
         """Return the process for a case."""
         asked = CASES[case].of("reference")
         if asked not in self.started:
-            worker = Worker(__file__, ["--worker", "reference", case, *self.options])
+            worker = start(__file__, "reference", case, self.options)
             self.started[asked] = self.stack.enter_context(worker)
         return self.started[asked]
 
 
-def compare(case: str, plain: Plain, file: Path, repeats: int) -> dict[str, float]:
+def compare_case(case: str, plain: Plain, file: Path, repeats: int) -> dict[str, float]:
     """Run one case on both sides; times are seconds a cell."""
-    with Worker(__file__, ["--worker", "ours", case, *plain.options]) as ours:
-        reference = plain.of(case)
-        growth = [worker.ask("growth_mb") for worker in (ours, reference)]
-        agreement = check(case, ours, reference)
-        times = alternate([ours, reference], repeats)
-    each = [statistics.median(side) for side in times]
     (our_cells, _, which), (plain_cells, _, _) = CASES[case].of("ours"), CASES[case].of("reference")
-    our_s, plain_s, values = each[0] / our_cells, each[1] / plain_cells, np.load(file)
+    with start(__file__, "ours", case, plain.options) as ours:
+        items = our_cells, plain_cells
+        found = compare(ours, plain.of(case), partial(agree, case), repeats=repeats, items=items)
+    values = np.load(file)
     plain_tokens = values["chosen"].shape[1] + 1
     opened = float((values[which][np.arange(our_cells) % len(values[which])] > 0).sum() / our_cells)
     return {
-        "ours_s": our_s,
-        "reference_s": plain_s,
-        "speedup": plain_s / our_s,
-        "ours_peak_mb": growth[0],
-        "reference_peak_mb": growth[1],
-        "ours_cells_per_s": 1 / our_s,
-        "ours_tokens_per_s": (plain_tokens if CASES[case].compared else opened) / our_s,
-        "reference_tokens_per_s": plain_tokens / plain_s,
-        **agreement,
+        **found,
+        "ours_cells_per_s": 1 / found["ours_s"],
+        "ours_tokens_per_s": (plain_tokens if CASES[case].compared else opened) / found["ours_s"],
+        "reference_tokens_per_s": plain_tokens / found["reference_s"],
     }
 
 
-def show(rows: dict[str, dict[str, float]]) -> None:
-    print(
-        f"{'a cell':14}{'ours s':>9}{'plain s':>9}{'faster':>9}{'ours MB':>9}{'plain MB':>10}{'tokens/s':>12}"
-    )
-    for name, row in rows.items():
-        print(
-            f"{name:14}{row['ours_s']:9.4f}{row['reference_s']:9.4f}{row['speedup']:8.1f}x"
-            f"{row['ours_peak_mb']:9.0f}{row['reference_peak_mb']:10.0f}{row['ours_tokens_per_s']:12,.0f}"
-        )
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", action="store_true", help="print one line of JSON")
-    parser.add_argument("--quick", action="store_true", help="500 islands, each timed twice")
+    parser = command_line(__doc__, quick="500 islands, each timed twice")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of each side")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="run these only")
-    parser.add_argument("--worker", nargs=2, metavar=("SIDE", "CASE"), help=argparse.SUPPRESS)
     parser.add_argument("--file", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if arguments.worker:
-        side = Side(*arguments.worker, arguments.file)
-        serve({name: getattr(side, name) for name in ("growth_mb", "results", "seconds")})
+        serve_side(Side(*arguments.worker, arguments.file), "results")
         return
     n_islands, repeats = QUICK if arguments.quick else FULL
     cells, n_starts = cells_of(n_islands)
     with tempfile.TemporaryDirectory() as folder, Waiting() as waiting, ExitStack() as stack:
         np.savez(file := Path(folder) / "cells.npz", chosen=cells["chosen"], all=cells["all"])
         plain = Plain(stack, ["--file", str(file), "--threads", str(arguments.threads)])
-        rows: dict[str, Any] = {case: compare(case, plain, file, repeats) for case in arguments.cases}
-    if arguments.json:
-        main_case = rows.pop("alone", {})
-        read: dict[str, Any] = {"cells": "random" if n_starts is None else "pbmc_mosim40"}
-        read |= {"islands": n_islands, "tss_islands": n_starts}
-        read |= {"open_islands": {which: round(float((v > 0).sum(1).mean())) for which, v in cells.items()}}
-        machine = {"threads": arguments.threads, "waiting_for_cores": waiting.share}
-        print(json.dumps({**main_case, "cases": rows, **read, **machine}))
-    else:
-        show(rows)
-        print(f"share of time in which a process waited for a core: {waiting.share}")
+        rows = {case: compare_case(case, plain, file, repeats) for case in arguments.cases}
+    about = {
+        "cells": "random" if n_starts is None else "pbmc_mosim40",
+        "islands": n_islands,
+        "tss_islands": n_starts,
+        "open_islands": {which: round(float((v > 0).sum(1).mean())) for which, v in cells.items()},
+        "threads": arguments.threads,
+        "waiting_for_cores": waiting.share,
+    }
+    tell(rows, "alone", about, what="a cell", as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -17,21 +17,17 @@ the timed runs alternate, and medians are given. Memory is growth over the loade
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from measure import PeakMemory, Waiting, Worker, alternate, seconds, serve
+from measure import Waiting, Worker
 from numpy.typing import NDArray
 from torch import Tensor
 from torch_geometric.data import Batch
+from two_sides import SteppingSide, check, command_line, compare, serve_side, start, tell
 
 from dense_crossrec import DenseCrossRec
 from scweave.graphs.collate import assemble
@@ -135,8 +131,8 @@ def _translation_loss(model: CrossRec, counts: Tensor, target: Tensor) -> tuple[
     return switched.mean(1), F.mse_loss(switched, target)
 
 
-class Side:
-    """One side of one case, loaded: what a worker process holds.
+class Side(SteppingSide):
+    """One side of one case.
 
     Parameters
     ----------
@@ -169,18 +165,6 @@ class Side:
         loss.backward()
         return outputs.detach(), loss.detach()
 
-    def growth_mb(self) -> float:
-        """Peak memory of two steps over the loaded side (the second finds the gradients of the first)."""
-        with PeakMemory() as memory:
-            self.step()
-            self.step()
-        self.model.zero_grad()
-        return memory.growth_mb
-
-    def seconds(self) -> float:
-        """Time of a step, the median of half a second of them (the longer ones run once)."""
-        return seconds(self.step, at_least=0.5)
-
     def results(self) -> dict[str, list[float]]:
         """Loss and outputs (logits, or the share of genes on), and the length of each parameter's gradient."""
         outputs, loss = self.step()
@@ -202,72 +186,37 @@ def largest_difference(ours: list[float], reference: list[float], *, each: bool)
     return float((np.abs(mine - other) / np.maximum(scale, 1e-6)).max())
 
 
-def check(case: str, ours: Worker, reference: Worker) -> dict[str, float]:
-    """Compare the results of both sides; ends the benchmark where they differ."""
+def differences(ours: Worker, reference: Worker) -> dict[str, float]:
+    """Compare the results of both sides."""
     mine, other = ours.ask("results"), reference.ask("results")
-    found = {}
-    for name, tolerance in TOLERANCE.items():
-        found[f"{name}_difference"] = difference = largest_difference(
-            mine[name], other[name], each=name == "gradients"
-        )
-        if not difference <= tolerance:
-            sys.exit(f"{case}: {name} of the two sides differ by {difference:.1e}, more than {tolerance:g}.")
-    return found
+    return {name: largest_difference(mine[name], other[name], each=name == "gradients") for name in TOLERANCE}
 
 
-def compare(case: str, quick: bool) -> dict[str, float]:
+def compare_case(case: str, quick: bool) -> dict[str, float]:
     """Run one case on both sides; times are seconds a pair."""
     pairs, size = CASES[case], QUICK if quick else FULL
     options = ["--quick"] if quick else []
+
+    def agree(ours: Worker, reference: Worker) -> dict[str, float]:
+        return check(case, differences(ours, reference), TOLERANCE) if pairs == 1 else {}
+
     with (
-        Worker(__file__, ["--worker", "ours", case, *options]) as ours,
-        Worker(__file__, ["--worker", "reference", case, *options]) as reference,
+        start(__file__, "ours", case, options) as ours,
+        start(__file__, "reference", case, options) as reference,
     ):
-        growth = [worker.ask("growth_mb") for worker in (ours, reference)]
-        agreement = check(case, ours, reference) if pairs == 1 else {}
         repeats = size.repeats if case == "matching" else size.batch_repeats
-        times = alternate([ours, reference], repeats)
-    our_s, reference_s = statistics.median(times[0]) / pairs, statistics.median(times[1])
-    return {
-        "ours_s": our_s,
-        "reference_s": reference_s,
-        "speedup": reference_s / our_s,
-        "ours_peak_mb": growth[0],
-        "reference_peak_mb": growth[1],
-        **agreement,
-    }
-
-
-def show(rows: dict[str, dict[str, float]]) -> None:
-    print(f"{'seconds a pair':20}{'ours':>10}{'dense':>10}{'faster':>9}{'ours MB':>10}{'dense MB':>10}")
-    for name, row in rows.items():
-        print(
-            f"{name:20}{row['ours_s']:10.4f}{row['reference_s']:10.3f}{row['speedup']:8.1f}x"
-            f"{row['ours_peak_mb']:10.0f}{row['reference_peak_mb']:10.0f}"
-        )
+        return compare(ours, reference, agree, repeats=repeats, items=(pairs, 1))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", action="store_true", help="print one line of JSON")
-    parser.add_argument("--quick", action="store_true", help="a cell and vocabularies of about a third")
-    parser.add_argument("--worker", nargs=2, metavar=("SIDE", "CASE"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = command_line(__doc__, quick="a cell and vocabularies of about a third").parse_args()
     if arguments.worker:
-        side = Side(*arguments.worker, QUICK if arguments.quick else FULL)
-        serve({name: getattr(side, name) for name in ("growth_mb", "results", "seconds")})
+        serve_side(Side(*arguments.worker, QUICK if arguments.quick else FULL), "results")
         return
     with Waiting() as waiting:
-        rows = {case: compare(case, arguments.quick) for case in CASES}
-    if arguments.json:
-        main_case: dict[str, Any] = rows.pop("matching")
-        machine = {"threads": torch.get_num_threads(), "waiting_for_cores": waiting.share}
-        print(json.dumps({**main_case, "cases": rows, **machine}))
-    else:
-        show(rows)
-        print(f"share of time in which a process waited for a core: {waiting.share}")
+        rows = {case: compare_case(case, arguments.quick) for case in CASES}
+    machine = {"threads": torch.get_num_threads(), "waiting_for_cores": waiting.share}
+    tell(rows, "matching", machine, what="a pair", as_json=arguments.json)
 
 
 if __name__ == "__main__":

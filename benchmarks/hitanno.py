@@ -17,26 +17,23 @@ timed runs alternate, and medians are given. Memory is growth over the loaded mo
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import statistics
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 import hitanno_epoch
 import numpy as np
 import torch
 import torch.nn.functional as F
-from measure import PeakMemory, Waiting, Worker, alternate, seconds, serve
+from measure import Waiting, Worker
 from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 from torch_geometric.data import Batch
+from two_sides import SteppingSide, check, command_line, compare, serve_side, start, tell
 
 from dense_hitanno import DenseHitAnno
 from scweave.graphs.collate import assemble
@@ -113,8 +110,8 @@ def _loss(logits: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
     return logits, F.cross_entropy(logits, codes)
 
 
-class Side:
-    """One side of one case, loaded: what a worker process holds.
+class Side(SteppingSide):
+    """One side of one case.
 
     Parameters
     ----------
@@ -142,18 +139,6 @@ class Side:
         loss.backward()
         return logits.detach(), loss.detach()
 
-    def growth_mb(self) -> float:
-        """Peak memory of two steps over the loaded side (the second finds the gradients of the first)."""
-        with PeakMemory() as memory:
-            self.step()
-            self.step()
-        self.model.zero_grad()
-        return memory.growth_mb
-
-    def seconds(self) -> float:
-        """Time of a step, the median of half a second of them (the longer ones run once)."""
-        return seconds(self.step, at_least=0.5)
-
     def results(self) -> dict[str, list[float]]:
         """Loss and logits of the first cells, and the length of each parameter's gradient."""
         self.model.zero_grad()
@@ -175,81 +160,53 @@ def largest_difference(ours: list[float], reference: list[float]) -> float:
     return float((np.abs(mine - other) / np.maximum(np.abs(other), 1e-3 * np.abs(other).max())).max())
 
 
-def check(case: str, ours: Worker, reference: Worker) -> dict[str, float]:
-    """Compare the results of both sides; ends the benchmark where they differ."""
+def differences(ours: Worker, reference: Worker) -> dict[str, float]:
+    """Compare the results of both sides, those of cells read alone and among others."""
     mine, other = ours.ask("results"), reference.ask("results")
-    pairs = {name: (mine[name], other[name]) for name in TOLERANCE}
     n = min(len(mine["batch"]), len(other["outputs"]) - 1)
-    pairs["outputs"] = mine["outputs"] + mine["batch"][:n], other["outputs"] + other["outputs"][1 : n + 1]
-    found = {}
-    for name, tolerance in TOLERANCE.items():
-        found[f"{name}_difference"] = difference = largest_difference(*pairs[name])
-        if not difference <= tolerance:
-            sys.exit(f"{case}: {name} of the two sides differ by {difference:.1e}, more than {tolerance:g}.")
-    return found
-
-
-def compare(case: str, quick: bool) -> dict[str, float]:
-    """Run one case on both sides; times are seconds a cell."""
-    size, options = (QUICK, ["--quick"]) if quick else (FULL, [])
-    with (
-        Worker(__file__, ["--worker", "ours", case, *options]) as ours,
-        Worker(__file__, ["--worker", "reference", case, *options]) as reference,
-    ):
-        growth = [worker.ask("growth_mb") for worker in (ours, reference)]
-        agreement = check(case, ours, reference)
-        times = alternate([ours, reference], size.repeats)
-    our_s, reference_s = statistics.median(times[0]) / CASES[case], statistics.median(times[1])
+    outputs = mine["outputs"] + mine["batch"][:n], other["outputs"] + other["outputs"][1 : n + 1]
     return {
-        "ours_s": our_s,
-        "reference_s": reference_s,
-        "speedup": reference_s / our_s,
-        "ours_peak_mb": growth[0],
-        "reference_peak_mb": growth[1],
-        **agreement,
+        "outputs": largest_difference(*outputs),
+        "gradients": largest_difference(mine["gradients"], other["gradients"]),
     }
 
 
-def show(rows: dict[str, dict[str, float]]) -> None:
-    print(f"{'seconds a cell':20}{'ours':>10}{'dense':>10}{'faster':>9}{'ours MB':>10}{'dense MB':>10}")
-    for name, row in rows.items():
-        print(
-            f"{name:20}{row['ours_s']:10.5f}{row['reference_s']:10.3f}{row['speedup']:8.1f}x"
-            f"{row['ours_peak_mb']:10.0f}{row['reference_peak_mb']:10.0f}"
-        )
+def compare_case(case: str, quick: bool) -> dict[str, float]:
+    """Run one case on both sides; times are seconds a cell."""
+    size, options = (QUICK, ["--quick"]) if quick else (FULL, [])
+
+    def agree(ours: Worker, reference: Worker) -> dict[str, float]:
+        return check(case, differences(ours, reference), TOLERANCE)
+
+    with (
+        start(__file__, "ours", case, options) as ours,
+        start(__file__, "reference", case, options) as reference,
+    ):
+        return compare(ours, reference, agree, repeats=size.repeats, items=(CASES[case], 1))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", action="store_true", help="print one line of JSON")
-    parser.add_argument("--quick", action="store_true", help="300 marker peaks a type")
+    parser = command_line(__doc__, quick="300 marker peaks a type")
     parser.add_argument(
         "--epoch", action="store_true", help="train on 24,000 cells x 18,000 peaks for an epoch"
     )
     parser.add_argument("--scale", action="store_true", help="annotate 10,000 and 100,000 cells")
-    parser.add_argument("--worker", nargs=2, metavar=("SIDE", "CASE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        side = Side(*arguments.worker, QUICK if arguments.quick else FULL)
-        serve({name: getattr(side, name) for name in ("growth_mb", "results", "seconds")})
-        return
-    if arguments.epoch or arguments.scale:
-        with Waiting() as waiting:
-            found = (hitanno_epoch.epoch if arguments.epoch else hitanno_epoch.scale)(quick=arguments.quick)
-        print(json.dumps({**found, "threads": torch.get_num_threads(), "waiting_for_cores": waiting.share}))
+        serve_side(Side(*arguments.worker, QUICK if arguments.quick else FULL), "results")
         return
     with Waiting() as waiting:
-        rows = {case: compare(case, arguments.quick) for case in CASES}
-    if arguments.json:
-        main_case: dict[str, Any] = rows.pop("batch_32")
-        cells = "pbmc_mosim40" if CELLS.is_file() else "random"
-        machine = {"threads": torch.get_num_threads(), "waiting_for_cores": waiting.share}
-        print(json.dumps({**main_case, "cases": rows, "cells": cells, **machine}))
-    else:
-        show(rows)
-        print(f"share of time in which a process waited for a core: {waiting.share}")
+        if arguments.epoch or arguments.scale:
+            measured = hitanno_epoch.epoch if arguments.epoch else hitanno_epoch.scale
+            found = measured(quick=arguments.quick)
+        else:
+            rows = {case: compare_case(case, arguments.quick) for case in CASES}
+    machine = {"threads": torch.get_num_threads(), "waiting_for_cores": waiting.share}
+    if arguments.epoch or arguments.scale:
+        print(json.dumps({**found, **machine}))
+        return
+    cells = {"cells": "pbmc_mosim40" if CELLS.is_file() else "random"}
+    tell(rows, "batch_32", {**cells, **machine}, what="a cell", as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def map_scores(
     with tempfile.TemporaryDirectory() as run:
         fit(kind, dataset, Path(run), parse_settings(settings, kind.config), options, progress=False)
         loaded = load_model(Path(run))
-        graphs, scores = open_for(loaded, dataset), MapScores(candidates)
+        graphs, scores = open_for(loaded, dataset)[0], MapScores(candidates)
         for piece in type_links(loaded.model, graphs, progress=False):
             scores.add(piece.gene, piece.peak, piece.score)
     return scores.best

@@ -16,18 +16,17 @@ The file was just written, so that it is read from memory as far as it fits.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
-import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyfaidx
-from measure import PeakMemory, Waiting, Worker, alternate, serve
+from measure import PeakMemory, Waiting, Worker
 from numpy.typing import NDArray
+from two_sides import command_line, compare, serve_side, start, tell
 
 from scweave.generators.genome import Genome
 from scweave.generators.genomes.dna import PeakDna
@@ -135,47 +134,27 @@ class Side:
         return hashlib.sha256(dna.sequences.tobytes() + dna.gc.tobytes()).hexdigest()
 
 
-def compare(case: str, fasta: Path, quick: bool) -> dict[str, float]:
+def check_same(case: str, ours: Worker, reference: Worker) -> dict[str, float]:
+    """End the benchmark where the two sides differ in a base."""
+    if ours.ask("digest") != reference.ask("digest"):
+        raise SystemExit(f"{case}: the two sides differ.")
+    return {}
+
+
+def compare_case(case: str, fasta: Path, quick: bool) -> dict[str, float]:
     """Run one case on both sides."""
-    options = ["--quick"] if quick else []
+    options = [str(fasta), *(["--quick"] if quick else [])]
     with (
-        Worker(__file__, ["--worker", "ours", case, str(fasta), *options]) as ours,
-        Worker(__file__, ["--worker", "reference", case, str(fasta), *options]) as reference,
+        start(__file__, "ours", case, options) as ours,
+        start(__file__, "reference", case, options) as reference,
     ):
-        growth = [worker.ask("growth_mb") for worker in (ours, reference)]
-        if ours.ask("digest") != reference.ask("digest"):
-            raise SystemExit(f"{case}: the two sides differ.")
-        times = alternate([ours, reference], 5 if quick else 3)
-    our_s, reference_s = (statistics.median(side) for side in times)
-    return {
-        "ours_s": our_s,
-        "reference_s": reference_s,
-        "speedup": reference_s / our_s,
-        "ours_peak_mb": growth[0],
-        "reference_peak_mb": growth[1],
-    }
-
-
-def show(rows: dict[str, dict[str, float]]) -> None:
-    print(f"{'seconds':10}{'ours':>10}{'pyfaidx':>10}{'faster':>9}{'ours MB':>10}{'pyfaidx MB':>12}")
-    for name, row in rows.items():
-        print(
-            f"{name:10}{row['ours_s']:10.3f}{row['reference_s']:10.3f}{row['speedup']:8.1f}x"
-            f"{row['ours_peak_mb']:10.0f}{row['reference_peak_mb']:12.0f}"
-        )
+        return compare(ours, reference, partial(check_same, case), repeats=5 if quick else 3)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--json", action="store_true", help="print one line of JSON")
-    parser.add_argument("--quick", action="store_true", help="a twentieth of the genome and of the peaks")
-    parser.add_argument("--worker", nargs=3, metavar=("SIDE", "CASE", "FASTA"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = command_line(__doc__, quick="a twentieth of the genome and of the peaks").parse_args()
     if arguments.worker:
-        side = Side(*arguments.worker, quick=arguments.quick)
-        serve({name: getattr(side, name) for name in ("growth_mb", "seconds", "digest")})
+        serve_side(Side(*arguments.worker, quick=arguments.quick), "digest")
         return
     with tempfile.TemporaryDirectory() as folder, Waiting() as waiting:
         fasta = Path(folder) / "genome.fa"
@@ -183,15 +162,9 @@ def main() -> None:
         begin = time.perf_counter()
         Genome(fasta=fasta)
         index_s = time.perf_counter() - begin
-        rows = {case: compare(case, fasta, arguments.quick) for case in CASES}
-    if arguments.json:
-        main_case = rows.pop("random")
-        print(
-            json.dumps({**main_case, "cases": rows, "index_s": index_s, "waiting_for_cores": waiting.share})
-        )
-    else:
-        show(rows)
-        print(f"index: {index_s:.2f} s; share of time in which a process waited for a core: {waiting.share}")
+        rows = {case: compare_case(case, fasta, arguments.quick) for case in CASES}
+    about = {"index_s": index_s, "waiting_for_cores": waiting.share}
+    tell(rows, "random", about, what="all peaks", as_json=arguments.json)
 
 
 if __name__ == "__main__":

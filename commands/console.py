@@ -1,17 +1,10 @@
-"""What every subcommand shares: options by one name, examples in the help, results for people or programs."""
+"""What every subcommand shares: examples in the help, results for people or programs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any
-
-import typer
-
-Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable line.")]
-Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides every random choice.")]
-Debug = Annotated[bool, typer.Option(help="Show the traceback of an error (may stand anywhere).")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+from typing import Any
 
 
 def example(*texts: str) -> str:

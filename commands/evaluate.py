@@ -34,7 +34,7 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate a trained model on one split of a dataset and write the figures as JSON."""
     loaded = load_model(run)
-    graphs = open_for(loaded, dataset)
+    graphs, notes = open_for(loaded, dataset)
     if split not in get_args(Split):
         raise InputError(f"--split {split}: choose one of {', '.join(get_args(Split))}.")
     chosen = cast(Split, split)
@@ -42,10 +42,11 @@ def evaluate_run(
     check_place(out)
     if isinstance(loaded.model, PretrainingModel):
         metrics = evaluate_masked(loaded.model, [graphs], split=chosen, progress=progress)
+        metrics["notes"] = _notes(metrics["notes"], loaded, graphs, notes)
         write_json(out, metrics)
         return metrics
     if isinstance(loaded.model, AnnotatorModel):
-        return _evaluate_annotator(loaded, run, graphs, out, chosen, seed=seed, progress=progress)
+        return _evaluate_annotator(loaded, run, graphs, out, chosen, notes, seed=seed, progress=progress)
     for needed in ("train", split):  # baselines are fitted on training pairs
         check_pairs(graphs, needed)
     metrics = evaluate(
@@ -75,6 +76,7 @@ def _evaluate_annotator(
     graphs: MultiomeGraphs,
     out: Path,
     split: Split,
+    notes: list[str],
     *,
     seed: int,
     progress: bool,
@@ -82,6 +84,7 @@ def _evaluate_annotator(
     """Write the figures, and pictures of them into a folder beside."""
     baselines = run_baselines(run, loaded, graphs, seed=seed, progress=progress)
     judged = evaluate_annotator(loaded.model, graphs, baselines, split=split, progress=progress)
+    judged.metrics["notes"] = _notes(judged.metrics["notes"], loaded, graphs, notes)
     pictures = out.with_name(f"{out.stem}_figures")
     create_folder(pictures)
     write_json(out, judged.metrics)
@@ -94,3 +97,12 @@ def _evaluate_annotator(
         seed=seed,
     )
     return judged.metrics
+
+
+def _notes(
+    trained: Sequence[str], loaded: LoadedModel, graphs: MultiomeGraphs, evaluated: Sequence[str]
+) -> list[str]:
+    """Join what was met in training, which says so where another data set is evaluated, and what was met in this."""
+    own = graphs.fingerprint == loaded.manifest["dataset"]
+    told = trained if own else [f"training: {note}" for note in trained]
+    return list(dict.fromkeys([*told, *evaluated]))

@@ -14,17 +14,11 @@ from ..graphs.errors import InputError
 from ..graphs.schema import SPLITS, Split
 from ..graphs.whole import versions
 from ..models.annotation.model import labelled, vocabulary
-from ..models.checkpoint import (
-    PRETRAIN,
-    check_apart,
-    check_same_build,
-    load_pretrained,
-    pretrained_config,
-    weights_checksum,
-)
+from ..models.checkpoint import PRETRAIN, load_pretrained, pretrained_config, weights_checksum
 from ..models.registry import Kind, kind_of
 from ..models.settings import parse_settings
 from ..models.train_options import TrainOptions
+from ..models.training import check_several
 
 FINETUNE: Final = "finetune"
 STAGES: Final = (PRETRAIN, FINETUNE)
@@ -61,12 +55,7 @@ class Job:
             raise InputError(
                 "--init belongs to --stage finetune, which goes on with what was pre-trained. Leave it out."
             )
-        if self.further and self.stage == FINETUNE:
-            raise InputError(
-                f"{1 + len(self.further)} data sets: only --stage pretrain takes several. Pass one, or build one of all."
-            )
-        if self.further and self.fold is not None:
-            raise InputError("--fold belongs to one data set. Leave it out, or pass one data set.")
+        check_several(len(self.datasets), self.fold, pretraining=self.stage == PRETRAIN)
 
     @property
     def datasets(self) -> tuple[Path, ...]:
@@ -129,7 +118,7 @@ class Job:
 
 
 def check_trainable(job: Job) -> MultiomeGraphs:
-    """Open the dataset of a job, or say why the model cannot be trained on it.
+    """Open the dataset of a job, or say why the model cannot be trained on it; pre-training checks its own.
 
     Raises
     ------
@@ -146,30 +135,15 @@ def check_trainable(job: Job) -> MultiomeGraphs:
         if job.precision.endswith("mixed"):
             raise InputError(f"--precision {job.precision}: {job.model} trains in 32-true or 64-true.")
     graphs = MultiomeGraphs(job.dataset, fold=job.fold)
-    if job.kind.task == "pretraining":
-        check_unlabelled(job, [graphs, *(MultiomeGraphs(path) for path in job.further)])
-    elif job.kind.task == "recommendation":
+    if job.kind.task == "recommendation":
         graphs.require(job.kind.model.modalities, job.model)
         for split in get_args(Split):
             check_pairs(graphs, split)
-    else:
+    elif job.kind.task == "annotation":
         check_labels(graphs)
         if job.init is not None:
             load_pretrained(job.init, graphs)
     return graphs
-
-
-def check_unlabelled(job: Job, graphs: Sequence[MultiomeGraphs]) -> None:
-    """Refuse data sets on which a model cannot be trained without labels."""
-    for some in graphs:
-        some.require(job.kind.model.modalities, job.model)
-        check_same_build(graphs[0].store.manifest["genome"], some)
-    for split in SPLITS[:2]:
-        if not any(len(some.part(split=split)) for some in graphs):
-            raise InputError(
-                f"{graphs[0].root} has no cell in its {split} split. Build it without --discovery."
-            )
-    check_apart(graphs)
 
 
 def check_pairs(graphs: MultiomeGraphs, split: str) -> None:

@@ -19,9 +19,9 @@ from ..graphs.store import MANIFEST
 from ..graphs.whole import refuse_existing
 from ..models.annotation.model import AnnotatorModel
 from ..models.annotator import Annotations, Annotator
-from ..models.checkpoint import FEATURES, LoadedModel, check_features, load_model
+from ..models.checkpoint import FEATURES, LoadedModel, adapt, load_model
 from ..models.prediction import write_predictions
-from ..models.predictors import predictor_of
+from ..models.predictors import check_novel_below, predictor_of
 from .jobs import check_place
 
 
@@ -67,9 +67,10 @@ def predict_run(
     Raises
     ------
     InputError
-        ``out`` exists or cannot be written, no model, or a query that does not fit it.
+        A number out of its range, ``out`` exists or cannot be written, no model, or a query that does not fit it.
     """
     run, query, out = Path(run), [Path(path) for path in query], Path(out)
+    _check_numbers(min_placed, novel_below, batch_size)
     refuse_existing(out)
     check_place(out)
     if out.suffix != ".h5ad":
@@ -81,7 +82,7 @@ def predict_run(
         # Says what is missing, before features are compared.
         predictor_of(loaded.model, graphs.modalities, novel_below=novel_below)
         with _named(dataset, query):
-            notes = [*notes, *check_features(loaded, graphs, least_covered=min_placed)]
+            notes = [*notes, *adapt(loaded, graphs, least_covered=min_placed)]
         summary = write_predictions(
             loaded,
             graphs,
@@ -126,6 +127,7 @@ def annotate(
     InputError
         As `predict_run`.
     """
+    _check_numbers(min_placed, novel_below)
     if not isinstance(annotator, Annotator):
         annotator = Annotator.load(annotator)
     with TemporaryDirectory(prefix="scweave-query-") as folder:
@@ -140,6 +142,15 @@ def annotate(
     for data in [query] if isinstance(query, AnnData | MuData) else []:
         found.write(data)
     return found
+
+
+def _check_numbers(min_placed: float, novel_below: float | None, batch_size: int | None = None) -> None:
+    """Refuse numbers out of their range before a query is read."""
+    if not 0 <= min_placed <= 1:
+        raise InputError(f"--min-placed {min_placed}: choose a share from 0 to 1.")
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"--batch-size {batch_size}: choose 1 or more cells.")
+    check_novel_below(novel_below)
 
 
 def _as_files(query: AnnData | MuData | Sequence[Path] | Path | str, folder: Path) -> list[Path]:

@@ -9,10 +9,12 @@ from typing import Any
 from ..generators.restrict import relabel, restrict
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.whole import refuse_existing, write_json
+from ..models.studies.options import pretraining_job
 from ..models.studies.plan import plan
 from ..models.studies.run import run_study
 from ..models.studies.study import Study, check_options
-from .jobs import Job, check_same, check_trainable, check_unlabelled, create_folder, describe
+from ..models.training import check_unlabelled
+from .jobs import Job, check_same, check_trainable, create_folder, describe
 
 _MAY_GROW = ("out", "dataset", "shares", "repeats")  # what a resumed study may have otherwise
 
@@ -71,7 +73,8 @@ def study_run(
     )
     graphs = check_trainable(job)
     if unlabelled:
-        check_unlabelled(job, [graphs, *map(MultiomeGraphs, unlabelled)])
+        pretraining, config, _ = pretraining_job(study, 0)
+        check_unlabelled(pretraining, config, [graphs, *map(MultiomeGraphs, unlabelled)])
     graphs.require(getattr(kind.model, "modalities", ()), job.model)
     plan(study)
     description = describe(job, graphs)

@@ -7,7 +7,9 @@ from typing import Annotated, Final
 
 import typer
 
-from .console import Json, Quiet, Seed, tell
+from . import options
+from .console import tell
+from .options import Json, Quiet, Seed
 
 # One of each study, for the help.
 STUDIES: Final = (
@@ -24,8 +26,8 @@ def study(
         str,
         typer.Argument(metavar="STUDY", help="fractions, label-noise, leave-type-out or pretraining."),
     ],
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Made by `scweave build`.")],
-    model: Annotated[str, typer.Option(metavar="NAME", help="Which model, as in `train`.")],
+    dataset: options.Dataset,
+    model: options.Model,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to create.")],
     shares: Annotated[
         str | None,
@@ -67,23 +69,15 @@ def study(
             rich_help_panel=_ONE_STUDY,
         ),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Trainings a setting.")] = 3,
-    mode: Annotated[str, typer.Option(metavar="published|default", help="As in `train`.")] = "default",
-    size: Annotated[
-        str | None, typer.Option(metavar="s|m|l", help="Sizes of a transformer, as in `train`.")
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Epochs at most; by default as usual for the model.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pairs or cells a step.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
-    patience: Annotated[int | None, typer.Option(help="Epochs without improvement before stopping.")] = None,
-    precision: Annotated[
-        str, typer.Option(metavar="32-true|64-true|bf16-mixed", help="As in `train`.")
-    ] = "32-true",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Model settings.")
-    ] = None,
+    repeats: Annotated[int, typer.Option(help="Trainings a setting.")] = 3,
+    mode: options.Mode = "default",
+    size: options.Size = None,
+    epochs: options.Epochs = None,
+    batch_size: options.BatchSize = None,
+    lr: options.LearningRate = None,
+    patience: options.Patience = None,
+    precision: options.Precision = "32-true",
+    settings: options.Settings = None,
     resume: Annotated[bool, typer.Option("--resume", help="Keep the trainings that are finished.")] = False,
     seed: Seed = 0,
     as_json: Json = False,

@@ -158,6 +158,10 @@ class CsrRows:
         """Number of rows (cells)."""
         return len(self.indptr) - 1
 
+    def emptied(self) -> CsrRows:
+        """Return as many rows without counts."""
+        return CsrRows(np.zeros_like(self.indptr), self.indices[:0], self.values[:0], self.n_columns)
+
     def gather(self, rows: Sequence[int] | Int64) -> tuple[Int64, npt.NDArray[np.float32], Int64]:
         """Read rows in the order given.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -125,12 +126,13 @@ class MultiomeGraphs(Dataset):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process opens the files itself: memory-mapped pages are then shared, not copied.
-        keep = ("root", "view", "split", "fold", "transform", "_indices", "_rna", "_atac", "_match")
-        return {name: self.__dict__[name] for name in keep}
+        keep = ("root", "view", "split", "fold", "transform", "modalities")
+        return {name: self.__dict__[name] for name in (*keep, "_indices", "_rna", "_atac", "_match")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         given = {name: state[name] for name in ("view", "split", "fold")}
         MultiomeGraphs.__init__(self, state["root"], **given)
+        self._leave_out(state["modalities"])
         self.__dict__.update(state)
 
     def __copy__(self) -> MultiomeGraphs:
@@ -140,7 +142,28 @@ class MultiomeGraphs(Dataset):  # type: ignore[misc]
 
     def part(self, view: View = "cells", split: Split | None = None) -> MultiomeGraphs:
         """Open the same dataset and fold in another view, or another split of it."""
-        return MultiomeGraphs(self.root, view=view, split=split, fold=self.fold)
+        return MultiomeGraphs(self.root, view=view, split=split, fold=self.fold).only(self.modalities)
+
+    def only(self, modalities: Iterable[str]) -> MultiomeGraphs:
+        """Return the same graphs as if these modalities alone had been measured: the others have no counts.
+
+        Raises
+        ------
+        InputError
+            One of them was not measured.
+        """
+        chosen = set(modalities)
+        self.require(sorted(chosen), "reading some modalities")
+        part = copy(self)
+        part._leave_out(chosen)
+        return part
+
+    def _leave_out(self, kept: Container[str]) -> None:
+        if RNA in self.modalities and RNA not in kept:
+            self.rna_rows = self.rna_rows.emptied()
+        if ATAC in self.modalities and ATAC not in kept:
+            self.atac_rows = self.atac_rows.emptied()
+        self.modalities = tuple(name for name in self.modalities if name in kept)
 
     def require(self, modalities: Iterable[str], what: str) -> None:
         """Refuse a dataset that lacks a modality which ``what`` needs.

@@ -104,7 +104,7 @@ def _cell_links(batch: Batch, links: Links, n_cells: int) -> CellLinks:
 def _check(model: LinkingModel, graphs: MultiomeGraphs, batch_size: int) -> None:
     if not hasattr(model, "attention"):
         raise InputError(
-            f"a {type(model).__name__} has no attention from genes to peaks, so there is no map of it. "
+            f"{type(model).__name__} has no attention from genes to peaks, so there is no map of it. "
             "Pass a run of --model crossrec."
         )
     if graphs.view != "cells":

@@ -123,7 +123,7 @@ def write_maps(
         )
     with new_folder(Path(out)) as folder:
         loaded = load_model(Path(run))
-        graphs = open_for(loaded, dataset, split=cast(Split | None, split))
+        graphs, _ = open_for(loaded, dataset, split=cast(Split | None, split))
         summary = _write(loaded, graphs, folder, per, truth, truth_kind, batch_size, progress)
         arguments = {"run": str(run), "dataset": str(dataset), "per": per, "split": split}
         if truth is not None:

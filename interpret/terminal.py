@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+ANNOTATION = "annotation"
 # Of annotation's figures those that fit a terminal; the file holds all.
 _ANNOTATION = (
     "accuracy",
     "balanced_accuracy",
     "macro_f1",
-    "kappa",
+    "rare_recall",
+    "nmi",
     "ece",
     "novelty_auroc",
     "n",
 )
+_OF_FOLDS = ("accuracy", "balanced_accuracy", "macro_f1", "rare_recall")
 _SHORT = {
     "precision": "prec",
     "recall_": "rec_",
@@ -36,25 +40,38 @@ def show_metrics(metrics: dict[str, Any], where: Path) -> None:
     """Print a table a task, the model above its baselines."""
     for task in metrics["baselines"]:
         rows = {metrics["model"]: metrics[task], **metrics["baselines"][task]}
-        columns = [name for name, value in metrics[task].items() if not isinstance(value, str | dict)]
-        if task == "annotation":
-            columns = [name for name in columns if name in _ANNOTATION]
-            show_types(metrics[task]["per_type"])
-        show_table(f"{task}, {metrics['split']} cells", columns, rows)
+        columns = [name for name, value in metrics[task].items() if _shown(value)]
+        if task.startswith(ANNOTATION):
+            columns = [name for name in columns if name in (_OF_FOLDS if "folds" in metrics else _ANNOTATION)]
+        if "per_type" in metrics[task] and task == ANNOTATION:
+            show_types(metrics[task]["per_type"], metrics[task].get("rare_types", ()))
+        folds = f", mean ± sd of {metrics['folds']} folds" if "folds" in metrics else ""
+        show_table(f"{task}, {metrics['split']} cells{folds}", columns, rows)
+    if "cost" in metrics:
+        cost = metrics["cost"]
+        print(f"{cost['parameters']:,} parameters, {cost['flops_per_cell']:,} operations a cell")
     for note in metrics.get("notes", ()):
         print(note)
     print(f"written: {where}")
 
 
-def show_types(per_type: dict[str, dict[str, Any]]) -> None:
-    """Print how well each type is told, common types first."""
+def show_types(per_type: dict[str, dict[str, Any]], rare: Sequence[str] = ()) -> None:
+    """Print how well each type is told, common types first, and rare ones apart."""
     rows = dict(sorted(per_type.items(), key=lambda item: -item[1]["n"]))
-    show_table("the model's figures of each type", ["precision", "recall", "f1", "n"], rows)
+    columns = ["precision", "recall", "f1", "n"]
+    common = {name: row for name, row in rows.items() if name not in rare}
+    show_table("the model's figures of each type", columns, common)
+    if rare:
+        show_table(
+            "of rare types, of less than 2 % of the cells", columns, {name: rows[name] for name in rare}
+        )
 
 
 def show_table(title: str, columns: list[str], rows: dict[str, dict[str, Any]]) -> None:
-    """Print a table that fits a terminal."""
-    table = Table(title=title, title_justify="left", box=None, header_style="bold", padding=(0, 1, 0, 0))
+    """Print a table that fits a terminal, its title in a line above: Rich would wrap it to a narrow table."""
+    if title:
+        print(title)
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for column in columns:
         table.add_column(_short(column), justify="right", no_wrap=True)
@@ -69,11 +86,18 @@ def _short(column: str) -> str:
     return column
 
 
+def _shown(value: Any) -> bool:
+    """Whether a figure is a number, or the mean of some."""
+    return not isinstance(value, str | list | dict) or (isinstance(value, dict) and "mean" in value)
+
+
 def _number(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, str):
         return value
+    if isinstance(value, dict):
+        return f"{value['mean']:.3f} ±{value['std']:.3f}"
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 

@@ -217,26 +217,29 @@ class AnnAtac(IslandAnnotator):
         return share**-self.config.balance
 
     def adopt(self, graphs: MultiomeGraphs) -> None:
-        """Count the evidence of labelled training cells."""
+        """Count the evidence of labelled training cells, where it is read."""
+        if not self.config.evidence:
+            return
         _, codes = vocabulary(graphs)
         _, cells = graphs.pairs_of(range(len(graphs)))
         self.evidence = TypeEvidence(len(self.islands), len(self.cell_types), smoothing=self.config.smoothing)
         self.evidence.fit(map(self.islands.read, Profiles.chunks(graphs.atac_rows, cells)), codes)
 
-    def _logits(self, islands: Profiles, evidence: Tensor) -> tuple[Tensor, Tensor]:
+    def _logits(self, islands: Profiles, evidence: Tensor | None) -> tuple[Tensor, Tensor]:
         embedding = self.encoder(islands).relu()
-        return self.head(embedding) + self.config.evidence * F.softplus(self.trust) * evidence, embedding
+        logits = self.head(embedding)
+        return logits if evidence is None else logits + F.softplus(self.trust) * evidence, embedding
 
     def forward(self, batch: Batch) -> Reading:
         """Read cells; the embedding is the summary."""
         islands = self.islands(batch)
-        return Reading(*self._logits(islands, self.evidence(islands)))
+        return Reading(*self._logits(islands, self.evidence(islands) if self.config.evidence else None))
 
     def loss(self, batch: Batch, codes: Tensor) -> dict[str, Tensor]:
         """Return the loss of training cells: every one of them was counted as evidence."""
         islands = self.islands(batch)
         with torch.no_grad():
-            evidence = self.evidence.leave_one_out(islands, codes)
+            evidence = self.evidence.leave_one_out(islands, codes) if self.config.evidence else None
         logits, _ = self._logits(_thinned(islands, self.config.thinning), evidence)
         smoothing = self.config.label_smoothing
         each = F.cross_entropy(logits, codes, reduction="none", label_smoothing=smoothing)

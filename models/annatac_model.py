@@ -103,8 +103,8 @@ class IslandAnnotator(AnnotatorModel):
         """Take up islands and encoder, and make the head anew."""
         if not isinstance(pretrained, MaskedIslands) or pretrained.mode != cls.mode:
             raise InputError(
-                f"--init: a {pretrained.kind} that was pre-trained in {pretrained.mode} mode does not go on as"
-                f" {cls.kind} in {cls.mode} mode. Pass a run of the same --model and --mode."
+                f"--init: {pretrained.kind}, pre-trained in {pretrained.mode} mode, does not go on as {cls.kind} in"
+                f" {cls.mode} mode. Pass a run of the same --model and --mode."
             )
         check_same_encoder(config, pretrained.config)
         islands = deepcopy(pretrained.islands).train()

@@ -64,7 +64,7 @@ class MaskedIslands(PretrainingModel):
         """Find the islands of training cells, place them among each other, and make an untrained model."""
         for some in graphs:
             some.require(cls.modalities, cls.kind)
-        islands = Islands.of(graphs, config.island, tss=config.tss)
+        islands = cls.places_of(graphs, config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = cls(len(islands), config)
@@ -76,6 +76,11 @@ class MaskedIslands(PretrainingModel):
             model._count(some, source)
         model.counted[:, 0] = sum(len(some) for some in graphs) - model.counted.sum(1)
         return model
+
+    @classmethod
+    def places_of(cls, graphs: Sequence[MultiomeGraphs], config: Any) -> Islands:
+        """Return the islands of data sets."""
+        return Islands.of(graphs, config.island, tss=config.tss)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], config: Any, n_chrom: int) -> Self:

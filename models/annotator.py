@@ -30,7 +30,7 @@ from .checkpoint import (
     SEEN,
     WEIGHTS,
     LoadedModel,
-    check_features,
+    adapt,
     load_model,
     pretrained_config,
 )
@@ -223,7 +223,6 @@ class Annotator:
         folder = self._temporary() if run is None else Path(run)
         if not resume and (folder / DESCRIPTION).exists():
             raise InputError(f"{folder} holds a trained model already. Choose another run, or resume=True.")
-        folder.mkdir(parents=True, exist_ok=True)
         fit(
             self.kind,
             Path(dataset),
@@ -288,7 +287,7 @@ class Annotator:
         predictor = predictor_of(loaded.model, graphs.modalities, novel_below=novel_below)
         assert isinstance(predictor, AnnotatorPredictor)
         device = device_of(loaded.model)
-        notes = check_features(loaded, graphs, least_covered=least_covered)
+        notes = adapt(loaded, graphs, least_covered=least_covered)
         cells, _ = graphs.pairs_of(range(len(graphs)))
         if not len(cells):
             raise InputError(f"{graphs.root} has no cells to annotate. Pass a dataset with cells.")
@@ -354,7 +353,7 @@ def _made(kind: type, values: Mapping[str, Any], what: str) -> Any:
             for choice in wanted
         ):
             raise InputError(
-                f"{what}: {name}={value!r} is a {type(value).__name__}. Pass what is meant, like {getattr(kind, name)!r}."
+                f"{what}: {name}={value!r} is of type {type(value).__name__}. Pass what is meant, like {getattr(kind, name)!r}."
             )
     return kind(**values)
 
@@ -362,5 +361,5 @@ def _made(kind: type, values: Mapping[str, Any], what: str) -> Any:
 def _refuse_objects(dataset: object, what: str, advice: str) -> None:
     if isinstance(dataset, ad.AnnData | MuData):
         raise InputError(
-            f"{what} takes the folder of a graph dataset, not a {type(dataset).__name__}: {advice}."
+            f"{what} takes the folder of a graph dataset, not {type(dataset).__name__}: {advice}."
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import permutations
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from ..graphs.features import write_features
 from ..graphs.schema import RNA, SPLITS, Split
 from ..graphs.store import Store, checksum
 from ..graphs.whole import new_file, write_json
-from .annotation.islands import check_covered
+from .annotation.islands import Islands, check_covered
+from .annotation.model import AnnotatorModel
 from .annotation.pretraining import PretrainingModel
 from .devices import best_device
 from .registry import KINDS, kind_of
@@ -127,8 +128,15 @@ def _check_vocabulary(cell_types: list[str], tensors: dict[str, Tensor]) -> None
         raise ValueError(f"{len(cell_types)} cell types for weights of {told}")
 
 
-def open_for(loaded: LoadedModel, root: Path, *, split: Split | None = None) -> MultiomeGraphs:
-    """Open a dataset for a trained model: in the fold it was trained on, where it is that dataset.
+def open_for(
+    loaded: LoadedModel, root: Path, *, split: Split | None = None
+) -> tuple[MultiomeGraphs, list[str]]:
+    """Open a dataset for a trained model, and `adapt` the model to it.
+
+    Returns
+    -------
+    The dataset, in the fold the model was trained on where it is that dataset; and what a reader of the results
+    should know of it.
 
     Raises
     ------
@@ -136,11 +144,11 @@ def open_for(loaded: LoadedModel, root: Path, *, split: Split | None = None) -> 
         No dataset there, or one with other genes or peaks.
     """
     graphs = MultiomeGraphs(root, split=split)
-    graphs.require(loaded.model.modalities, loaded.manifest["kind"])
-    check_features(loaded, graphs)
+    graphs.require(_read_of(loaded, graphs), loaded.manifest["kind"])
+    notes = adapt(loaded, graphs)
     if graphs.fingerprint == loaded.manifest["dataset"]:
-        return MultiomeGraphs(root, split=split, fold=loaded.manifest["fold"])
-    return graphs
+        return MultiomeGraphs(root, split=split, fold=loaded.manifest["fold"]), notes
+    return graphs, notes
 
 
 def save_seen(folder: Path, graphs: Sequence[MultiomeGraphs], model: Any, init: Path | None = None) -> None:
@@ -164,7 +172,7 @@ def save_seen(folder: Path, graphs: Sequence[MultiomeGraphs], model: Any, init: 
         cells = some.cells["split"].isin(SPLITS[:2]).to_numpy()
         found = {name: _keys(some, name, cells)[0] for name in some.modalities}
         if model.reads_places:
-            found[_ISLANDS] = _island_keys(model, some, np.flatnonzero(cells), source)
+            found[_ISLANDS] = _island_keys(model.islands, some, np.flatnonzero(cells), source)
         for name, keys in found.items():
             own = torch.from_numpy(keys)
             seen[name] = torch.cat([seen[name], own]).unique() if name in seen else own
@@ -187,17 +195,16 @@ def _keys(graphs: MultiomeGraphs, modality: str, which: Bools) -> tuple[Int64, I
     return rows.keys(cells), cells
 
 
-def _island_keys(model: Any, graphs: MultiomeGraphs, cells: Int64, source: int = 0) -> Int64:
+def _island_keys(islands: Islands, graphs: MultiomeGraphs, cells: Int64, source: int = 0) -> Int64:
     """Return what tells cells apart by their islands; 0 where they have few."""
-    keys: Int64 = model.islands.keys(graphs, cells, source=source, least=_TELLING)
-    return keys
+    return islands.keys(graphs, cells, source=source, least=_TELLING)
 
 
 def check_unseen(run: Path, loaded: LoadedModel, graphs: MultiomeGraphs, split: Split) -> None:
     """Refuse to judge a model on cells that it was trained on, whatever dataset they come in.
 
     Cells are recognised by their counts, or those of their islands, not by their barcodes, which experiments share
-    by chance.
+    by chance. A model that tells peaks by their place has been told those of the dataset; see `adapt`.
 
     Raises
     ------
@@ -214,12 +221,9 @@ def check_unseen(run: Path, loaded: LoadedModel, graphs: MultiomeGraphs, split: 
         found, cells = _keys(graphs, name, of_split)
         seen[cells[np.isin(found, keys[name].numpy())]] = True
     if _ISLANDS in keys and loaded.model.reads_places:
-        loaded.model.place([graphs.peaks.frame], loaded.manifest["chromosomes"])
-        own_keys, cells = (
-            _island_keys(loaded.model, graphs, np.flatnonzero(of_split)),
-            np.flatnonzero(of_split),
-        )
-        seen[cells[np.isin(own_keys, keys[_ISLANDS].numpy()) & (own_keys != 0)]] = True
+        cells = np.flatnonzero(of_split)
+        found = _island_keys(loaded.model.islands, graphs, cells)
+        seen[cells[np.isin(found, keys[_ISLANDS].numpy()) & (found != 0)]] = True
     if seen.any():
         raise InputError(
             f"{seen.sum():,} of {of_split.sum():,} {split} cells of {graphs.root} were seen when the model in {run} was"
@@ -227,13 +231,12 @@ def check_unseen(run: Path, loaded: LoadedModel, graphs: MultiomeGraphs, split: 
         )
 
 
-def check_features(
-    loaded: LoadedModel, graphs: MultiomeGraphs, *, least_covered: float | None = None
-) -> list[str]:
-    """Refuse a dataset whose genes or peaks are not those the model was trained on.
+def adapt(loaded: LoadedModel, graphs: MultiomeGraphs, *, least_covered: float | None = None) -> list[str]:
+    """Make a model ready to read a dataset, or refuse one whose genes or peaks are not those it was trained on.
 
-    A model that tells peaks by their place finds the dataset's peaks on the genome instead; ``least_covered``
-    is the smallest share of its islands in which there must be peaks, where a user may choose it.
+    A model that tells peaks by their place finds the dataset's peaks on the genome, and forgets those of the one
+    before; ``least_covered`` is the smallest share of its islands in which there must be peaks, where a user may
+    choose it.
 
     Returns
     -------
@@ -249,7 +252,7 @@ def check_features(
         loaded.model.place([graphs.peaks.frame], loaded.manifest["chromosomes"])
         model = loaded.model
         return [check_covered(model.islands, graphs, least_covered, every=not model.config.tss)]
-    for modality in loaded.model.modalities:
+    for modality in _read_of(loaded, graphs):
         if not same_features(loaded, graphs, modality):
             ours, theirs = _features(loaded, graphs, modality)
             shared, kind = theirs.isin(ours).sum(), "genes" if modality == RNA else "peaks"
@@ -259,6 +262,15 @@ def check_features(
                 f" --like RUN/{FEATURES}` makes one of other cells."
             )
     return []
+
+
+def _read_of(loaded: LoadedModel, graphs: MultiomeGraphs) -> tuple[str, ...]:
+    """Return the modalities of a dataset that a model reads, or needs and does not find."""
+    model = loaded.model
+    reads: tuple[str, ...] = (
+        model.reads(graphs.modalities) if isinstance(model, AnnotatorModel) else model.modalities
+    )
+    return reads
 
 
 def check_same_build(genome: str | None, graphs: MultiomeGraphs) -> None:
@@ -271,26 +283,50 @@ def check_same_build(genome: str | None, graphs: MultiomeGraphs) -> None:
         )
 
 
-def check_apart(graphs: Sequence[MultiomeGraphs]) -> None:
+def check_apart(graphs: Sequence[MultiomeGraphs], islands: Islands | None = None) -> None:
     """Refuse data sets of which one holds test cells of another among its training or validation cells.
+
+    Parameters
+    ----------
+    graphs
+        The data sets.
+    islands
+        Placed on them, where the model reads islands: cells are also known by these.
 
     Raises
     ------
     InputError
         Names the two, and how many cells.
     """
-    for one, other in permutations(graphs, 2):
+    for one, other in combinations(graphs, 2):
         if one.fingerprint == other.fingerprint:
             raise InputError(f"{one.root} and {other.root} are the same data set. Pass one of the two.")
-        for name in (name for name in one.modalities if name in other.modalities):
-            test = _keys(one, name, (one.cells["split"] == "test").to_numpy())[0]
-            trained = _keys(other, name, other.cells["split"].isin(SPLITS[:2]).to_numpy())[0]
-            shared = int(np.isin(test, trained).sum())
-            if shared:
+    if len(graphs) < 2:
+        return
+    known = [_keys_by_role(some, islands, source) for source, some in enumerate(graphs)]
+    for (one, tested), (other, trained) in permutations(zip(graphs, known, strict=True), 2):
+        for name in (name for name in tested if name in trained):
+            test = tested[name][0]
+            if shared := int(np.isin(test, trained[name][1]).sum()):
                 raise InputError(
                     f"{shared:,} of {len(test):,} test cells of {one.root} are training or validation cells of"
                     f" {other.root}. Pass data sets of other cells, or one of the two."
                 )
+
+
+def _keys_by_role(
+    graphs: MultiomeGraphs, islands: Islands | None, source: int
+) -> dict[str, tuple[Int64, Int64]]:
+    """Return by what its cells are known -> keys of test cells, and of training and validation cells."""
+    split = graphs.cells["split"]
+    test, trained = (split == SPLITS[2]).to_numpy(), split.isin(SPLITS[:2]).to_numpy()
+    found = {
+        name: (_keys(graphs, name, test)[0], _keys(graphs, name, trained)[0]) for name in graphs.modalities
+    }
+    if islands is not None:
+        keys = [_island_keys(islands, graphs, np.flatnonzero(role), source) for role in (test, trained)]
+        found[_ISLANDS] = keys[0][keys[0] != 0], keys[1][keys[1] != 0]
+    return found
 
 
 def pretrained_config(run: Path, model: str, mode: str) -> dict[str, Any]:
@@ -308,8 +344,8 @@ def pretrained_config(run: Path, model: str, mode: str) -> dict[str, Any]:
             raise InputError(_not_pretrained(run, kind))
         if (kind, trained_in) != (model, mode):
             raise InputError(
-                f"--init {run}: a {kind} that was pre-trained in {trained_in} mode does not go on as {model} in {mode}"
-                " mode. Pass a run of the same --model and --mode."
+                f"--init {run}: {kind}, pre-trained in {trained_in} mode, does not go on as {model} in {mode} mode."
+                " Pass a run of the same --model and --mode."
             )
         return asdict(kind_of(kind, trained_in, stage).config(**manifest["config"]))
     except (KeyError, TypeError) as error:
@@ -347,6 +383,7 @@ def load_pretrained(run: Path, graphs: MultiomeGraphs) -> PretrainingModel:
         raise InputError(_not_pretrained(run, loaded.manifest["kind"]))
     graphs.require(loaded.model.modalities, loaded.manifest["kind"])
     check_same_build(loaded.manifest["genome"], graphs)
+    loaded.model.place([graphs.peaks.frame], loaded.manifest["chromosomes"])
     check_unseen(run, loaded, graphs, "test")
     return loaded.model
 
@@ -383,7 +420,7 @@ def _read_manifest(run: Path) -> dict[str, Any]:
         advice = "Update scweave" if version > SCHEMA_VERSION else "Train the model anew"
         raise InputError(f"{run} has model schema {version}; this scweave reads {SCHEMA_VERSION}. {advice}.")
     if kind not in KINDS:
-        raise InputError(f"{run} holds a {kind} model, which this scweave does not know. Update scweave.")
+        raise InputError(f"{run} holds the model {kind}, which this scweave does not know. Update scweave.")
     return manifest
 
 

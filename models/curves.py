@@ -35,7 +35,7 @@ def draw_curves(history: pd.DataFrame, path: Path) -> None:
     Parameters
     ----------
     history
-        One row an epoch; columns ``epoch``, ``train_*`` and ``validation_*``.
+        One row an epoch; columns ``epoch``, from 1, ``train_*`` and ``validation_*``.
     path
         PNG to write.
     """
@@ -50,7 +50,7 @@ def draw_curves(history: pd.DataFrame, path: Path) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines[["top", "right"]].set_visible(False)
         if _SCORE in history:
-            best = history["epoch"][history[_SCORE].idxmax()] + 1
+            best = history["epoch"][history[_SCORE].idxmax()]
             axes.axvline(best, color="0.7", linewidth=1, zorder=0, label="kept")
         axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=150)
@@ -74,4 +74,4 @@ def _panels(history: pd.DataFrame) -> dict[str, list[str]]:
 def _line(axes: Axes, history: pd.DataFrame, column: str, style: str, colour: str) -> None:
     label = column.replace("_", " ")
     marker = "o" if len(history) == 1 else None
-    axes.plot(history["epoch"] + 1, history[column], style, color=colour, label=label, marker=marker)
+    axes.plot(history["epoch"], history[column], style, color=colour, label=label, marker=marker)

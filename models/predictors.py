@@ -112,6 +112,7 @@ class AnnotatorPredictor:
     """An annotator: the type of each cell, how sure it is, and how far the cell is from what was trained on."""
 
     model: AnnotatorModel
+    modalities: tuple[str, ...]
     novel_below: float
 
     @property
@@ -121,7 +122,7 @@ class AnnotatorPredictor:
 
     def outputs(self) -> dict[str, str]:
         """Name what is predicted."""
-        read = " and ".join(name.upper() for name in self.model.modalities)
+        read = " and ".join(name.upper() for name in self.model.reads(self.modalities))
         novel = f"; {NOVEL} where its probability is below {self.novel_below:g}" if self.novel_below else ""
         return {
             LABEL: f"likeliest cell type, from the {read} profile{novel}",
@@ -133,7 +134,7 @@ class AnnotatorPredictor:
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
         """Predict all `outputs`; labels as codes."""
-        reading, calibration = self.model(batch), self.model.calibration
+        reading, calibration = self.model(batch), self.model.calibration_of(self.modalities)
         probabilities = calibration.probabilities(reading.logits)
         confidence, code = probabilities.max(1)
         if self.novel_below:
@@ -167,12 +168,12 @@ def predictor_of(model: Any, modalities: tuple[str, ...], *, novel_below: float 
     """
     predictor: Predictor
     if isinstance(model, AnnotatorModel):
-        if missing := [name.upper() for name in model.modalities if name not in modalities]:
+        if missing := [name.upper() for name in model.reads(modalities) if name not in modalities]:
             raise InputError(
                 f"this {model.kind} reads {' and '.join(model.modalities).upper()}, and the query has no"
                 f" {missing[0]}. Pass a query that has it, or train a model on what there is."
             )
-        predictor = AnnotatorPredictor(model, _threshold(model, novel_below))
+        predictor = AnnotatorPredictor(model, modalities, _threshold(model, novel_below))
     elif isinstance(model, PretrainingModel):
         raise InputError(
             f"this {model.kind} was trained without labels and knows no types. Train it on labelled cells with --init,"
@@ -193,10 +194,20 @@ def predictor_of(model: Any, modalities: tuple[str, ...], *, novel_below: float 
 
 
 def _threshold(model: AnnotatorModel, novel_below: float | None) -> float:
-    chosen = model.novel_below if novel_below is None else novel_below
-    if not 0 <= chosen <= 1:
-        raise InputError(f"--novel-below {chosen}: choose a number from 0 to 1.")
-    return chosen
+    check_novel_below(novel_below)
+    return model.novel_below if novel_below is None else novel_below
+
+
+def check_novel_below(novel_below: float | None) -> None:
+    """Refuse a confidence that there cannot be; None leaves the choice to the model.
+
+    Raises
+    ------
+    InputError
+        It is not from 0 to 1.
+    """
+    if novel_below is not None and not 0 <= novel_below <= 1:
+        raise InputError(f"--novel-below {novel_below}: choose a number from 0 to 1.")
 
 
 def describe(manifest: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 
 import torch
 import torch.distributed as dist
+from tqdm import tqdm
 
 from ..graphs.errors import InputError
 
@@ -157,6 +158,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
 def _member(place: Place, line: Connection) -> None:
     """Take part, as one of the processes."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    tqdm.set_lock(threading.RLock())  # its own is of many processes, and one that is killed leaves it behind
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         work, task = line.recv()

@@ -23,6 +23,9 @@ from .crossrec import CrossRec, CrossRecConfig
 from .crossrec_cis import CisConfig, CisCrossRec
 from .hitanno import HitAnno, SentenceConfig
 from .hitanno_published import HitAnnoConfig, PublishedHitAnno
+from .scmoanno import ScMoAnno, TokenFeatures
+from .scmoanno_config import ScMoAnnoConfig, TokenConfig
+from .scmoanno_published import PublishedFeatures, PublishedScMoAnno
 
 DEFAULT: Final = "default"
 SMALLEST_BATCH: Final = 8  # of few cells, unless a user chooses
@@ -49,6 +52,8 @@ class Kind:
         Settings that ``--size s|m|l`` stands for.
     pretraining
         How it is trained on cells without labels beforehand, where it can be.
+    first
+        What is trained on the same cells before, of the same settings, where their ``first`` is true.
     """
 
     model: Any
@@ -63,12 +68,25 @@ class Kind:
     fewest_steps: int = 0
     sizes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     pretraining: Kind | None = None
+    first: Kind | None = None
 
     def usual_batch(self, n_training: int) -> int:
         """Return the usual size of a batch for so many training pairs or cells."""
         most = n_training // self.fewest_steps if self.fewest_steps else self.batch_size
         return min(self.batch_size, max(most, SMALLEST_BATCH))
 
+
+# How both stages of scMoAnno are trained.
+_TOKENS: Final[dict[str, Any]] = {
+    "epochs": 8,
+    "patience": 8,
+    "batch_size": 128,
+    "lr": 2e-3,
+    "weight_decay": 0.01,
+    "clip": 1.0,
+    "fewest_steps": 32,
+}
+_PUBLISHED_PAIRS: Final[dict[str, Any]] = {"epochs": 30, "patience": 5, "batch_size": 64, "lr": 1e-4}
 
 KINDS: Final[dict[str, dict[str, Kind]]] = {
     "crossrec": {
@@ -129,6 +147,22 @@ KINDS: Final[dict[str, dict[str, Kind]]] = {
             ),
         ),
     },
+    "scmoanno": {
+        "default": Kind(
+            ScMoAnno,
+            TokenConfig,
+            "annotation",
+            **_TOKENS,
+            first=Kind(TokenFeatures, TokenConfig, "annotation", **_TOKENS),
+        ),
+        "published": Kind(
+            PublishedScMoAnno,
+            ScMoAnnoConfig,
+            "annotation",
+            **_PUBLISHED_PAIRS,
+            first=Kind(PublishedFeatures, ScMoAnnoConfig, "annotation", **_PUBLISHED_PAIRS),
+        ),
+    },
     **{
         model.kind: {DEFAULT: Kind(model, FeatureConfig, "annotation")}
         for model in (MajorityAnnotator, CentroidAnnotator, KnnAnnotator, LogregAnnotator, SvmAnnotator)
@@ -141,7 +175,7 @@ KINDS: Final[dict[str, dict[str, Kind]]] = {
 
 
 def kind_of(model: str, mode: str = DEFAULT, stage: str = "train") -> Kind:
-    """Look a model up, in the stage ``train`` or ``pretrain``.
+    """Look a model up, in the stage ``train``, ``pretrain`` or ``first``.
 
     Raises
     ------
@@ -153,6 +187,8 @@ def kind_of(model: str, mode: str = DEFAULT, stage: str = "train") -> Kind:
     if mode not in KINDS[model]:
         raise InputError(f"--mode {mode}: {model} has {' and '.join(KINDS[model])}. Choose among them.")
     kind = KINDS[model][mode]
+    if stage == "first" and kind.first is not None:
+        return kind.first
     if stage != "pretrain":
         return kind
     if kind.pretraining is None:

@@ -95,7 +95,9 @@ class RunKeeper(Callback):
         self.best, self.waited = (row[SCORE], 0) if better else (self.best, self.waited + 1)
         trainer.should_stop = self.waited >= self.patience
         if trainer.is_global_zero:
-            pd.DataFrame(self.history).to_csv(self.run / "history.csv", index=False)
+            history = pd.DataFrame(self.history)
+            history["epoch"] += 1  # people count from 1
+            history.to_csv(self.run / "history.csv", index=False)
             if better:
                 save_model(self.run, self.model, self.graphs)
             self._save(trainer.optimizers, epoch)
@@ -156,6 +158,11 @@ class OverallBar(Callback):
         """Close the bar."""
         assert self.bar is not None
         self.bar.close()
+
+    def on_exception(self, *_: Any) -> None:
+        """Close the bar, so that the error has a line of its own."""
+        if self.bar is not None:
+            self.bar.close()
 
 
 def figures_of(module: L.LightningModule) -> dict[str, float]:

@@ -50,4 +50,4 @@ def _typed(key: str, text: str, hint: Any, default: Any) -> Any:
         return kind(text)
     except (ValueError, KeyError):
         like = f", like {default}" if default is not None else ""
-        raise InputError(f"--set {key}={text}: expected a {kind.__name__}{like}.") from None
+        raise InputError(f"--set {key}={text}: expected {kind.__name__}{like}.") from None

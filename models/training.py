@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
-from ..graphs.schema import View
+from ..graphs.schema import Split, View
 from .annotation.calibrate import calibrate
 from .annotation.model import check_validation, labelled
-from .checkpoint import load_model, load_pretrained, save_model, save_seen
+from .checkpoint import check_apart, check_same_build, load_model, load_pretrained, save_model, save_seen
 from .epochs import Training, accelerator, run_epochs
 from .registry import Kind
 from .train_options import TrainOptions
 
 Graphs = list[MultiomeGraphs]
+FIRST: Final = "stage1"  # folder in a run, of what is trained before
 
 
 def fit(
@@ -42,7 +43,8 @@ def fit(
     dataset
         Graph dataset, with pairs or labels; one or several, labelled or not, for pre-training.
     run
-        Folder that exists; receives ``history.csv``, ``curves.png``, the checkpoint and the state.
+        Folder that receives ``history.csv``, ``curves.png``, the checkpoint and the state; made when there is
+        something to write.
     config, options
         Model and training choices.
     fold
@@ -63,13 +65,15 @@ def fit(
     paths = [dataset] if isinstance(dataset, Path) else list(dataset)
     _check_choices(kind, paths, options, fold, init)
     train, validation = _graphs(kind, paths, fold)
-    torch.manual_seed(options.seed)
-    several = kind.task == "pretraining"
-    if init is not None:
-        begun = load_pretrained(init, train[0]).cpu()
-        model = kind.model.from_pretrained(begun, train[0], config, seed=options.seed)
-    else:
-        model = kind.model.from_graphs(train if several else train[0], config, seed=options.seed)
+    if kind.task == "pretraining":
+        check_unlabelled(kind, config, train)
+    first = None
+    if kind.first is not None and config.first:
+        first = run / FIRST
+        if not (resume and (run / "state" / "state.json").is_file()):
+            fit(kind.first, paths, first, config, options, fold=fold, resume=resume, progress=progress)
+    model = _untrained(kind, train, config, options.seed, init, first)
+    run.mkdir(parents=True, exist_ok=True)
     save_seen(run, train, model, init)
     if kind.epochs:
         run_epochs(Training(kind.task, model, train, validation, run, options, resume, progress))
@@ -78,6 +82,24 @@ def fit(
             model = load_model(run).model
         calibrate(model, train[0], validation[0], seed=options.seed, progress=progress)
         save_model(run, model, train[0])
+
+
+def _untrained(
+    kind: Kind, train: Graphs, config: Any, seed: int, init: Path | None, first: Path | None
+) -> Any:
+    """Make a model, or go on with one that was pre-trained, or that is its first stage."""
+    begun = None
+    if first is not None:
+        begun = load_model(first).model.cpu()
+    elif init is not None:
+        begun = load_pretrained(init, train[0]).cpu()
+    torch.manual_seed(seed)
+    if first is not None:
+        return kind.model.from_first(begun, train[0], config, seed=seed)
+    if init is not None:
+        return kind.model.from_pretrained(begun, train[0], config, seed=seed)
+    several = kind.task == "pretraining"
+    return kind.model.from_graphs(train if several else train[0], config, seed=seed)
 
 
 def _graphs(kind: Kind, paths: Sequence[Path], fold: int | None) -> tuple[Graphs, Graphs]:
@@ -89,27 +111,62 @@ def _graphs(kind: Kind, paths: Sequence[Path], fold: int | None) -> tuple[Graphs
         train, validation = [labelled(train[0])], [labelled(validation[0])]
         if kind.epochs:
             check_validation(train[0], validation[0])
-    if kind.task == "pretraining":
-        for split, found in (("training", train), ("validation", validation)):
-            if not sum(map(len, found)):
-                raise InputError(
-                    f"{', '.join(map(str, paths))}: no {split} cell, and a model is trained on training cells until"
-                    " those of validation tell it to stop. Build with more cells, or other --donor or --seed."
-                )
     return train, validation
+
+
+def check_unlabelled(kind: Kind, config: Any, graphs: Sequence[MultiomeGraphs]) -> None:
+    """Refuse data sets on which a model cannot be trained together, without labels.
+
+    Parameters
+    ----------
+    kind, config
+        Of a pre-training.
+    graphs
+        Data sets, in the fold that is trained on.
+
+    Raises
+    ------
+    InputError
+        A modality is missing, they are of different genomes, none has training or validation cells, or one has test
+        cells that another trains on.
+    """
+    for some in graphs:
+        some.require(kind.model.modalities, kind.model.kind)
+        check_same_build(graphs[0].store.manifest["genome"], some)
+    needed: dict[Split, str] = {"train": "training", "validation": "validation"}
+    for split, told in needed.items():
+        if not any(len(some.part(split=split)) for some in graphs):
+            raise InputError(
+                f"{', '.join(some.root for some in graphs)}: no {told} cell, and a model is trained on training cells"
+                " until those of validation tell it to stop. Build without --discovery, with more cells, or with other"
+                " --donor or --seed."
+            )
+    check_apart(graphs, kind.model.places_of(graphs, config))
+
+
+def check_several(n: int, fold: int | None, *, pretraining: bool) -> None:
+    """Refuse more than one data set where they cannot be trained on together.
+
+    Raises
+    ------
+    InputError
+        Only pre-training takes several, and these in their ordinary splits.
+    """
+    if n > 1 and not pretraining:
+        raise InputError(
+            f"{n} data sets: only --stage pretrain takes several. Pass one, or build one of all."
+        )
+    if n > 1 and fold is not None:
+        raise InputError(f"--fold {fold}: {n} data sets have no folds in common. Leave --fold out.")
 
 
 def _check_choices(
     kind: Kind, paths: Sequence[Path], options: TrainOptions, fold: int | None, init: Path | None
 ) -> None:
     """Refuse choices that do not go together."""
-    name = kind.model.kind
-    if kind.task != "pretraining" and len(paths) != 1:
-        raise InputError(f"{name} is trained on one dataset, and {len(paths)} are given. Pass one of them.")
     if not paths:
         raise InputError("no dataset is given. Pass one or several.")
-    if fold is not None and len(paths) > 1:
-        raise InputError(f"--fold {fold}: {len(paths)} datasets have no folds in common. Leave --fold out.")
+    check_several(len(paths), fold, pretraining=kind.task == "pretraining")
     if init is not None and kind.task != "annotation":
         raise InputError(f"--init {init}: only annotators start from a pre-training. Leave --init out.")
     if options.devices > 1:

@@ -46,7 +46,7 @@ def write_random_dataset(
                 "chromosomes": CHROMOSOMES,
                 "cell_types": ["A", "B"],
                 "prior": prior if window else {"kind": "chromosome"},
-                "genome": "random",
+                "genome": None,
                 "modalities": list(MODALITIES),
                 "folds": 0,
                 "chromosome_lengths": {},

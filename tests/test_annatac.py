@@ -197,6 +197,8 @@ def test_evidence_is_of_labelled_training_cells_and_can_be_left_out(graphs, anno
     assert not plain.trust.requires_grad
     batch = batch_of(some, range(5))
     before = plain.eval()(batch).logits
+    assert plain.state_dict().keys() == annotator.state_dict().keys()
+    assert not plain.evidence.sums.any()  # nothing is counted in vain
     plain.evidence.table += 100
     assert torch.equal(plain(batch).logits, before)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import anndata as ad
@@ -12,13 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from scweave.commands import evaluate as evaluate_command
 from scweave.commands.evaluate import evaluate_run
 from scweave.commands.predict import annotate, predict_run
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
-from scweave.models.annotation import closed_form
-from scweave.models.annotation.closed_form import FeatureConfig
 from scweave.models.annotation.model import NOVEL
 from scweave.models.annotator import Annotator
 from scweave.models.checkpoint import load_model
@@ -33,22 +31,13 @@ from tiny_annatac import (
     make_experiments,
     moved,
     places,
+    quick,  # noqa: F401  # a fixture
     spelled,
     with_peaks,
     without_chance,
 )
 
 WHOLE = ("model.safetensors", "history.csv", "metrics.json")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """One baseline and no pictures, which have tests of their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        few = {"centroid_lsi": ("centroid", FeatureConfig("lsi"))}
-        patch.setattr(closed_form, "baseline_configs", lambda _: few)
-        patch.setattr(evaluate_command, "write_figures", lambda *_, **__: None)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +217,9 @@ def test_other_peaks_make_other_datasets_evaluable(finetuned, experiments, tmp_p
     metrics = evaluate_run(finetuned, dataset, tmp_path / "m.json", progress=False)
     assert metrics["annotation"]["n"] == sum(MultiomeGraphs(dataset).cells["split"] == "test")
     assert metrics["unknown_types"] == {}
+    *trained, told = metrics["notes"]
+    assert re.match(rf"[\d,]+ of {len(MultiomeGraphs(dataset).peaks):,} peaks .* lie in .* islands", told)
+    assert trained == [f"training: {note}" for note in metrics_of(finetuned)["notes"]] != []
     found, again = (Annotator.load(finetuned).predict(dataset) for _ in range(2))
     assert len(found.labels) == 100 and list(found.labels) == list(again.labels)
 

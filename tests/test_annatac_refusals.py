@@ -8,24 +8,20 @@ import shutil
 import pytest
 from safetensors.torch import load_file
 
-from scweave.commands import evaluate as evaluate_command
 from scweave.commands.evaluate import evaluate_run
 from scweave.graphs.errors import InputError
-from scweave.models.annotation import closed_form
-from scweave.models.annotation.closed_form import FeatureConfig
 from scweave.models.annotator import Annotator
 from scweave.models.checkpoint import SEEN
-from tiny_annatac import MODES, built, call, file_of, job, make_experiments
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """One baseline and no pictures, which have tests of their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        few = {"centroid_lsi": ("centroid", FeatureConfig("lsi"))}
-        patch.setattr(closed_form, "baseline_configs", lambda _: few)
-        patch.setattr(evaluate_command, "write_figures", lambda *_, **__: None)
-        yield
+from tiny_annatac import (
+    MODES,
+    built,
+    call,
+    file_of,
+    halved,
+    job,
+    make_experiments,
+    quick,  # noqa: F401  # a fixture
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +41,7 @@ def datasets(experiments, tmp_path_factory):
         "again": built(folder / "again", experiments.rna, experiments.atac, gtf=gtf, seed=7),
         "folds": built(folder / "folds", experiments.rna, experiments.atac, gtf=gtf, folds=3),
         "rna": built(folder / "rna", experiments.rna, gtf=gtf),
+        "halved": built(folder / "halved", halved(experiments.atac), gtf=gtf, seed=7),
         "foreign": built(folder / "foreign", foreign, gtf=gtf),
         "other": built(folder / "other", experiments.other, **second),
         "other_again": built(folder / "other_again", experiments.other, seed=7, **second),
@@ -74,8 +71,11 @@ def test_cells_that_pre_training_has_seen_are_no_test_cells(mode, datasets, runs
     for init in ("again", "hidden"):
         with pytest.raises(InputError, match=seen):
             job(mode, datasets["data"], tmp_path / "run", init=runs / init)
-    with pytest.raises(InputError, match=r"\d+ of .* test cells of .* are training or validation cells of"):
-        job(mode, datasets["data"], tmp_path / "run", datasets["again"], stage="pretrain")
+    for other in ("again", "halved"):  # the same cells, the same islands alone
+        with pytest.raises(
+            InputError, match=r"\d+ of .* test cells of .* are training or validation cells of"
+        ):
+            job(mode, datasets["data"], tmp_path / "run", datasets[other], stage="pretrain")
     assert not list(tmp_path.iterdir())
     for init in ("data", "other", "both"):
         job(mode, datasets["data"], tmp_path / init, init=runs / init)
@@ -133,7 +133,7 @@ WRONG = [
     (["--stage", "pretrain", "also=foreign"], "is on mm10, and the model on simulated"),
     (["--stage", "pretrain", "also=rna"], "ATAC"),
     (["--stage", "pretrain", "also=missing"], "is not a scweave dataset"),
-    (["--stage", "pretrain", "also=other", "--fold", "0"], "--fold belongs to one data set"),
+    (["--stage", "pretrain", "also=other", "--fold", "0"], "--fold 0: 2 data sets have no folds in common"),
     (["also=other"], "2 data sets: only --stage pretrain takes several"),
     (["--mode", "old"], "annatac has"),
     (["--stage", "pretrain", "--set", "head=3"], "--set head=3: no such setting"),
@@ -177,6 +177,8 @@ def one_line(told, message):
     [
         (["predict", "data", "ATAC", "--out", "p.h5ad"], "was trained without labels and knows no types"),
         (["predict", "fine", "ATAC", "--novel-below", "1.5", "--out", "p.h5ad"], "--novel-below 1.5: choose"),
+        (["predict", "fine", "ATAC", "--min-placed", "1.5", "--out", "p.h5ad"], "--min-placed 1.5: choose"),
+        (["predict", "fine", "missing", "--novel-below", "2", "--out", "p.h5ad"], "--novel-below 2.0: choose"),
         (["predict", "fine", "ATAC", "--novel-below", "-0.1", "--out", "p.h5ad"], "--novel-below -0.1: choose"),
         (["predict", "fine", "ATAC", "--novel-below", "nan", "--out", "p.h5ad"], "--novel-below nan: choose"),
         (["predict", "crossrec", "ATAC", "--novel-below", "0.5", "--out", "p.h5ad"], "--novel-below belongs to models that"),

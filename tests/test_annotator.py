@@ -296,6 +296,13 @@ def test_a_used_folder_is_not_trained_into(svm_run, simulated_dataset):
         annotator("svm").fit(simulated_dataset, run=svm_run[0])
 
 
+def test_a_missing_dataset_leaves_no_folder(tmp_path):
+    for model in ("svm", "hitanno", "annatac"):
+        with pytest.raises(InputError, match="is not a scweave dataset"):
+            Annotator(model).fit(tmp_path / "missing", run=tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+
+
 def test_baselines_that_read_other_features_are_left_out(modalities, simulated, simulated_dataset, tmp_path):
     """A model of peaks may be judged where genes are others; baselines of genes would read the wrong ones."""
     run(Job(simulated_dataset, tmp_path / "run", "svm", settings=("features=tfidf",)), progress=False)
@@ -440,16 +447,16 @@ def test_options_and_settings_are_checked_by_name(simulated_dataset):
         (lambda: Annotator("hitanno", speed=3), "there is no speed"),
         (lambda: Annotator("hitanno", settings={"speed": 3}), "there is no speed"),
         (lambda: Annotator("hitanno", settings={"balance": 2.0}), "balance"),
-        (lambda: Annotator("hitanno", settings={"smoothing": "x"}), "smoothing='x' is a str"),
+        (lambda: Annotator("hitanno", settings={"smoothing": "x"}), "smoothing='x' is of type str"),
         (lambda: Annotator("hitanno", settings={"leave_one_out": "false"}), "leave_one_out='false'"),
-        (lambda: Annotator("hitanno", epochs=1.5), "epochs=1.5 is a float"),
+        (lambda: Annotator("hitanno", epochs=1.5), "epochs=1.5 is of type float"),
         (lambda: Annotator("hitanno").fit(ad.AnnData(np.ones((2, 2)))), "fit takes the folder"),
     ):
         with pytest.raises(InputError, match=match):
             bad()
     config = Job(simulated_dataset, simulated_dataset, "logreg", settings=("balanced=true", "C=0.5")).config()
     assert (config.balanced, config.C) == (True, 0.5)
-    with pytest.raises(InputError, match="balanced=perhaps: expected a bool"):
+    with pytest.raises(InputError, match="balanced=perhaps: expected bool"):
         Job(simulated_dataset, simulated_dataset, "logreg", settings=("balanced=perhaps",)).config()
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from scweave.cli import app, main
 from scweave.graphs.dataset import MultiomeGraphs
+from scweave.interpret.terminal import show_table
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("demo", "simulate", "build", "train", "evaluate", "predict", "map", "study")
@@ -39,13 +40,16 @@ def test_help_shows_an_example(capsys, monkeypatch, command):
     assert f"scweave {command}" in out
 
 
-def test_help_is_quick():
+@pytest.mark.parametrize(
+    "command",
+    [("-m", "scweave.cli", "build"), ("-m", "scweave.cli", "study"), (str(ROOT / "train.py"),)],
+    ids=["build", "study", "train.py"],
+)
+def test_help_is_quick(command):
     spent = []
     for _ in range(3):  # the quickest of three: other work on the machine is not ours
         start = time.monotonic()
-        subprocess.run(
-            [sys.executable, "-m", "scweave.cli", "build", "--help"], check=True, capture_output=True
-        )
+        subprocess.run([sys.executable, *command, "--help"], check=True, capture_output=True)
         spent.append(time.monotonic() - start)
     assert min(spent) < 1
 
@@ -113,6 +117,11 @@ def test_commands_end_to_end(capsys, monkeypatch, simulated, simulated_dataset, 
     assert status == 0
     assert "auprc" in out
     assert {"gene", "peak", "score", "cell_type"} <= set(pd.read_parquet(maps / "links.parquet").columns)
+
+
+def test_the_title_of_a_narrow_table_is_one_line(capsys):
+    show_table("a title that is wider than its table", ["n"], {"a": {"n": 1}})
+    assert capsys.readouterr().out.splitlines()[0] == "a title that is wider than its table"
 
 
 def test_json_is_one_line(capsys, monkeypatch, simulated, simulated_dataset, tmp_path):

@@ -120,7 +120,7 @@ def test_a_model_is_evaluated_on_the_fold_it_was_trained_on(dataset, tmp_path):
     assert metrics["fold"] == 2
     assert json.loads((tmp_path / "run" / "config.json").read_text())["arguments"]["fold"] == 2
     loaded = load_model(tmp_path / "run")
-    cells = open_for(loaded, dataset, split="test")
+    cells, _ = open_for(loaded, dataset, split="test")
     split = Store(dataset, 2).table("cells")["split"].to_numpy()
     assert cells.pairs_of(range(len(cells)))[0].tolist() == np.flatnonzero(split == "test").tolist()
     again = evaluate_run(tmp_path / "run", dataset, tmp_path / "again.json", progress=False)
@@ -132,7 +132,7 @@ def test_cells_that_a_model_has_seen_are_recognised_in_another_dataset(dataset, 
     run(job, progress=False)
     run_build(tmp_path / "again", handmade(), window=1000, seed=5, negatives="both")
     again = MultiomeGraphs(tmp_path / "again" / "dataset")
-    assert open_for(load_model(tmp_path / "run"), again.root).fold is None
+    assert open_for(load_model(tmp_path / "run"), again.root)[0].fold is None
     tested = set(again.cells.loc[again.cells["split"] == "test", "barcode"])
     before = MultiomeGraphs(dataset, fold=1).cells
     seen = tested & set(before.loc[before["split"] != "test", "barcode"])

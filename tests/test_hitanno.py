@@ -194,7 +194,7 @@ def test_settings_of_the_command_line_are_read():
     settings = ("leave_one_out=false", "depth=0", "cell_layers=1", "smoothing=0.3")
     expected = SentenceConfig(leave_one_out=False, depth=False, cell_layers=1, smoothing=0.3)
     assert parse_settings(settings, SentenceConfig) == expected
-    with pytest.raises(InputError, match="--set leave_one_out=maybe: expected a bool, like True"):
+    with pytest.raises(InputError, match="--set leave_one_out=maybe: expected bool, like True"):
         parse_settings(("leave_one_out=maybe",), SentenceConfig)
     with pytest.raises(InputError, match="--set peaks_per_type=3: no such setting"):
         parse_settings(("peaks_per_type=3",), SentenceConfig)

@@ -46,7 +46,7 @@ def datasets(simulated_dataset, random_dataset):
 
 def test_training_learns_from_several_datasets_and_keeps_the_best(datasets, tmp_path):
     history = pretrain(datasets, tmp_path / "run")
-    assert list(history["epoch"]) == [0, 1, 2]
+    assert list(history["epoch"]) == [1, 2, 3]
     assert {"train_loss", "train_masked_accuracy", "validation_masked_accuracy"} <= set(history)
     assert "train_weight" not in history
     assert (history["validation_score"] == -history["validation_loss"]).all()
@@ -120,9 +120,9 @@ def test_what_does_not_go_together_is_refused(datasets, tmp_path):
     mlp, crossrec, knn = kind_of("mlp"), kind_of("crossrec"), kind_of("knn")
     usual, both = TrainOptions(accelerator="cpu"), TrainOptions(accelerator="cpu", devices=2)
     for kind, paths, options, more, message in (
-        (mlp, datasets, usual, {}, "mlp is trained on one dataset, and 2 are given"),
+        (mlp, datasets, usual, {}, "2 data sets: only --stage pretrain takes several"),
         (TINY, [], usual, {}, "no dataset is given"),
-        (TINY, datasets, usual, {"fold": 0}, "--fold 0: 2 datasets have no folds in common"),
+        (TINY, datasets, usual, {"fold": 0}, "--fold 0: 2 data sets have no folds in common"),
         (TINY, datasets, usual, {"init": tmp_path}, "only annotators start from a pre-training"),
         (crossrec, datasets[0], both, {}, "--devices 2: crossrec trains on one device"),
         (knn, datasets[0], both, {}, "--devices 2: knn is fitted at once"),
@@ -142,9 +142,21 @@ def test_what_does_not_go_together_is_refused(datasets, tmp_path):
 
 def test_datasets_without_validation_cells_are_refused(datasets, tmp_path, monkeypatch):
     whole = MultiomeGraphs.part
-    monkeypatch.setattr(MultiomeGraphs, "part", lambda self, *args: whole(self, *args).index_select([]))
+    monkeypatch.setattr(
+        MultiomeGraphs,
+        "part",
+        lambda self, view="cells", split=None: whole(self, view, split).index_select(
+            [] if split == "validation" else range(9)
+        ),
+    )
     with pytest.raises(InputError, match="no validation cell"):
         pretrain(datasets, tmp_path / "run")
+
+
+def test_the_bar_is_closed_before_an_error_is_told(datasets, tmp_path, capfd):
+    with pytest.raises(InputError, match="not finite"):
+        pretrain(datasets, tmp_path / "run", lr=math.inf, progress=True)
+    assert capfd.readouterr().err.endswith("\n")
 
 
 def test_scores_that_are_not_finite_stop_the_training(datasets, tmp_path):

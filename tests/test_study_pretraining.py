@@ -178,7 +178,7 @@ def test_a_resumed_study_is_pre_trained_for_what_is_missing_only(simulated_datas
 def test_epochs_of_pre_training_can_be_chosen(simulated_dataset):
     _, config, options = pretraining_job(study(simulated_dataset, pretrain_epochs=2), 1)
     assert options.epochs == 2 and config.masked == 0.15
-    with pytest.raises(InputError, match="--pretrain-epochs 0: must be positive"):
+    with pytest.raises(InputError, match="--pretrain-epochs 0: choose 1 or more"):
         study(simulated_dataset, pretrain_epochs=0)
     with pytest.raises(InputError, match=r"svm is not pre-trained\. Choose --model annatac"):
         study(simulated_dataset, kind=kind_of("svm"))

@@ -10,11 +10,15 @@ from pathlib import Path
 import mudata
 import numpy as np
 import pandas as pd
+import pytest
 from anndata import AnnData
 
+from scweave.commands import evaluate as evaluate_command
 from scweave.commands.jobs import Job
 from scweave.generators.build import BuildOptions, build
 from scweave.generators.simulate import simulate
+from scweave.models.annotation import closed_form
+from scweave.models.annotation.closed_form import FeatureConfig
 from scweave.models.registry import kind_of
 from scweave.train import run
 
@@ -42,6 +46,16 @@ class Experiments:
     other: AnnData
     gtf: Path
     plain_gtf: Path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """One baseline and no pictures, which have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        few = {"centroid_lsi": ("centroid", FeatureConfig("lsi"))}
+        patch.setattr(closed_form, "baseline_configs", lambda _: few)
+        patch.setattr(evaluate_command, "write_figures", lambda *_, **__: None)
+        yield
 
 
 def make_experiments(folder: Path) -> Experiments:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import warnings
 
 import torch
 import torch.distributed as dist
+from tqdm import tqdm
 
 from scweave.models.epochs import _train_together
 from scweave.models.exchange import EpochSums, add_up, gather_rows, share
@@ -18,6 +20,7 @@ def exchange(n):
     warnings.simplefilter("error")
     rank, world = share()
     assert world == n
+    assert isinstance(tqdm.get_lock(), type(threading.RLock()))  # not one of many processes
     assert add_up(torch.tensor([rank, 1])).tolist() == [n * (n - 1) // 2, n]
     own = torch.full((n - 1 - rank, 2), rank)
     expected = [rank for rank in range(n) for _ in range(n - 1 - rank)]

@@ -74,16 +74,17 @@ def calibrate(
     """
     fitted, codes = _known(model, train, most=_MOST, seed=seed)
     held_out, truth = _known(model, validation)
-    device, calibration = device_of(model), model.calibration
-    reading = read_cells(model, train, fitted, label="calibrating", progress=progress)
-    calibration.cpu()  # where readings are
-    reference = reading
-    if len(held_out):
-        unseen = read_cells(model, train, held_out)
-        calibration.fit_temperature(unseen.logits, truth)
-        reference = unseen
-    calibration.fit_novelty(reading.embedding, codes, reference.embedding, reference.logits)
-    calibration.to(device)
+    for modalities, calibration in model.calibrations().items():
+        part = train.only(modalities)
+        reading = read_cells(model, part, fitted, label="calibrating", progress=progress)
+        device = device_of(model)
+        calibration.cpu()  # where readings are
+        reference = reading
+        if len(held_out):
+            reference = read_cells(model, part, held_out)
+            calibration.fit_temperature(reference.logits, truth)
+        calibration.fit_novelty(reading.embedding, codes, reference.embedding, reference.logits)
+        calibration.to(device)
 
 
 def _known(

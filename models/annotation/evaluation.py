@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -17,12 +17,19 @@ from tqdm.auto import tqdm
 from ...graphs.dataset import MultiomeGraphs
 from ...graphs.errors import InputError
 from ...graphs.schema import Split
+from ..devices import device_of
 from .calibrate import read_cells
+from .calibration import Calibration
+from .clusters import cluster_metrics
+from .cost import cost_of
 from .metrics import annotation_metrics, reliability
 from .model import AnnotatorModel, Reading, codes_of
 
 Int64 = NDArray[np.int64]
 Floats = NDArray[np.floating[Any]]
+
+ANNOTATION: Final = "annotation"  # what is judged, in metrics files
+_COSTED: Final = 32  # cells of which the cost is the mean
 
 
 @dataclass(frozen=True)
@@ -88,32 +95,64 @@ def evaluate_annotator(
     if not len(cells):
         raise InputError(f"{graphs.root} has no labelled {split} cells. Build it with --labels COL.")
     names = np.array(graphs.cell_types, dtype=object)[graphs.cell_type_codes[cells]]
-    reading = read_cells(model, graphs, cells, label=model.kind, progress=progress)
-    codes = _codes(model, graphs, cells)
-    told = {}
-    usable = {name: b for name, b in baselines.items() if set(b.modalities) <= set(graphs.modalities)}
+    usable = {
+        name: b for name, b in baselines.items() if set(b.reads(graphs.modalities)) <= set(graphs.modalities)
+    }
+    told: dict[str, Any] = {}
     for name, baseline in tqdm(usable.items(), desc="baselines", disable=not progress):
-        told[name] = _figures(baseline, read_cells(baseline, graphs, cells), _codes(baseline, graphs, cells))
+        own = baseline.calibration_of(graphs.modalities)
+        told[name] = _figures(
+            baseline, own, read_cells(baseline, graphs, cells), _codes(baseline, graphs, cells)
+        )
+    codes = _codes(model, graphs, cells)
     unknown, counts = np.unique(names[codes < 0].astype(str), return_counts=True)
-    metrics = {
+    metrics: dict[str, Any] = {
         "model": model.kind,
         "mode": model.mode,
         "split": split,
         "fold": graphs.fold,
-        "annotation": _figures(model, reading, codes),
         "notes": [*model.notes, *(f"{name}: {note}" for name, b in usable.items() for note in b.notes)],
         "unknown_types": {str(name): int(n) for name, n in zip(unknown, counts, strict=True)},
-        "baselines": {"annotation": told},
+        "cost": _cost(model, graphs, cells[:_COSTED]),
+        "baselines": {},
     }
-    probabilities = _array(deepcopy(model.calibration).cpu().probabilities(reading.logits))
+    readings = {}
+    for task, modalities in _tasks(model, graphs).items():
+        readings[task] = read_cells(
+            model, graphs.only(modalities), cells, label=f"{model.kind} {task}", progress=progress
+        )
+        metrics[task] = _figures(model, model.calibration_of(modalities), readings[task], codes)
+        metrics["baselines"][task] = {
+            name: told[name] for name, b in usable.items() if set(b.modalities) <= set(modalities)
+        }
+    reading = readings[ANNOTATION]
+    calibration = deepcopy(model.calibration_of(graphs.modalities)).cpu()
+    probabilities = _array(calibration.probabilities(reading.logits))
     return Judgement(metrics, codes, names, probabilities, _array(reading.embedding))
 
 
-def _figures(model: AnnotatorModel, reading: Reading, codes: Int64) -> dict[str, Any]:
-    calibration = deepcopy(model.calibration).cpu()  # where readings are
+def _tasks(model: AnnotatorModel, graphs: MultiomeGraphs) -> dict[str, tuple[str, ...]]:
+    """Name what is judged, and the modalities that are read for it: all, and where one is enough, each alone."""
+    there = model.reads(graphs.modalities)
+    alone = there if model.either and len(there) > 1 else ()
+    return {ANNOTATION: graphs.modalities, **{f"{ANNOTATION}_{name}": (name,) for name in alone}}
+
+
+def _cost(model: AnnotatorModel, graphs: MultiomeGraphs, cells: Int64) -> dict[str, int]:
+    return cost_of(model, graphs.batch_of_pairs(cells, cells, cis=False).to(device_of(model)))
+
+
+def _figures(
+    model: AnnotatorModel, calibration: Calibration, reading: Reading, codes: Int64
+) -> dict[str, Any]:
+    calibration = deepcopy(calibration).cpu()  # where readings are
     probabilities = _array(calibration.probabilities(reading.logits))
-    novelty = _array(calibration.novelty(reading.logits, reading.embedding))
-    return annotation_metrics(probabilities, codes, model.cell_types, novelty=novelty)
+    novelty, embedding = (
+        _array(calibration.novelty(reading.logits, reading.embedding)),
+        _array(reading.embedding),
+    )
+    found = annotation_metrics(probabilities, codes, model.cell_types, novelty=novelty)
+    return {**cluster_metrics(embedding[codes >= 0], codes[codes >= 0]), **found}
 
 
 def _codes(model: AnnotatorModel, graphs: MultiomeGraphs, cells: Int64) -> Int64:

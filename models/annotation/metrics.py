@@ -17,6 +17,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 BINS: Final = 15
+RARE: Final = 0.02  # types of a smaller share of the judged cells are rare
 
 
 def annotation_metrics(
@@ -47,6 +48,7 @@ def annotation_metrics(
     Returns
     -------
     Ready for JSON, None where a figure is undefined. Scalars first: ``accuracy``, ``balanced_accuracy``,
+    ``rare_recall`` (mean over rare types),
     ``macro_f1`` (over types that cells have or were told to have), ``kappa`` (Cohen's), ``jaccard_micro``,
     ``jaccard_weighted``, ``ece`` (expected calibration error, 15 bins), ``novelty_auroc`` (unknown against
     known types), ``confidence_auroc`` (right against wrong), ``n`` cells judged and ``n_unknown``. Then
@@ -63,14 +65,17 @@ def annotation_metrics(
     counts = confusion_counts(truth, told, len(cell_types))
     sure = (probabilities.max(1) if confidence is None else confidence)[known].astype(np.float64)
     right = truth == told
+    rare = rare_types(counts)
     return {
         **agreement(counts),
+        "rare_recall": mean_or_none(_ratio(counts.diagonal(), counts.sum(1))[rare]),
         "ece": calibration_error(reliability(sure, right)),
         "novelty_auroc": None if novelty is None else _auroc(novelty, ~known),
         "confidence_auroc": _auroc(sure, right),
         "n": len(truth),
         "n_unknown": len(codes) - len(truth),
         "per_type": per_type(counts, cell_types),
+        "rare_types": [cell_types[i] for i in rare],
         "confusion": {"types": list(cell_types), "counts": counts.tolist()},
     }
 
@@ -96,6 +101,12 @@ def agreement(counts: Int64) -> Figures:
         "jaccard_micro": right / (2 * n - right) if n else None,
         "jaccard_weighted": float(np.nansum(jaccard * support) / n) if n else None,
     }
+
+
+def rare_types(counts: Int64) -> Int64:
+    """Return the types, by number, that have less than 2 % of the cells of truth x predicted, and one or more."""
+    support = counts.sum(1)
+    return np.flatnonzero((support > 0) & (support < RARE * support.sum()))
 
 
 def per_type(counts: Int64, cell_types: Sequence[str]) -> dict[str, dict[str, float | None]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self
 
@@ -68,6 +68,8 @@ class AnnotatorModel(nn.Module, ABC):
         Cells that are read at a time where nothing else is asked for.
     novel_below
         Confidence below which cells are said to be of a novel type, unless a user chooses another; 0: none.
+    either
+        Whether one of ``modalities`` is enough to tell a cell.
     """
 
     kind: ClassVar[str]
@@ -75,6 +77,7 @@ class AnnotatorModel(nn.Module, ABC):
     stage: ClassVar[str] = "train"
     reads_places: ClassVar[bool] = False
     at_once: ClassVar[int] = 256
+    either: ClassVar[bool] = False
     config: Any
     novel_below: float = 0.0
     cell_types: tuple[str, ...] = ()
@@ -132,6 +135,19 @@ class AnnotatorModel(nn.Module, ABC):
     def lr_factor(self, epoch: float) -> float:
         """Return the share of the learning rate that a step takes; ``epoch`` counts parts of epochs."""
         return 1.0
+
+    def reads(self, measured: Container[str]) -> tuple[str, ...]:
+        """Return the modalities that are read of cells of which some were measured: all, where one is not enough."""
+        there = tuple(name for name in self.modalities if name in measured)
+        return there if self.either and there else tuple(self.modalities)
+
+    def calibrations(self) -> dict[tuple[str, ...], Calibration]:
+        """Return what is to be calibrated, by the modalities that are read."""
+        return {tuple(self.modalities): self.calibration}
+
+    def calibration_of(self, measured: Container[str]) -> Calibration:
+        """Return the calibration of cells of which some modalities were measured."""
+        return self.calibrations()[self.reads(measured)]
 
     def refresh(self) -> None:
         """Bring up to date what training keeps for later, before the model is measured or saved."""

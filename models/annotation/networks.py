@@ -18,7 +18,7 @@ from ...graphs.errors import InputError
 from ...graphs.schema import ATAC
 from ..layers.profiles import Profiles
 from .calibration import Calibration
-from .inputs import TfIdf
+from .components import TfIdf
 from .model import AnnotatorModel, Reading, vocabulary
 
 Int64 = NDArray[np.int64]

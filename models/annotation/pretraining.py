@@ -11,6 +11,7 @@ from torch import Tensor, nn, optim
 from torch_geometric.data import Batch
 
 from ...graphs.dataset import MultiomeGraphs
+from .islands import Islands
 
 
 class PretrainingModel(nn.Module, ABC):
@@ -43,6 +44,11 @@ class PretrainingModel(nn.Module, ABC):
     @abstractmethod
     def from_graphs(cls, graphs: Sequence[MultiomeGraphs], config: Any, *, seed: int = 0) -> Self:
         """Make a model for training cells of data sets, in the cells view."""
+
+    @classmethod
+    def places_of(cls, graphs: Sequence[MultiomeGraphs], config: Any) -> Islands | None:
+        """Return the islands of data sets by which the model would know their cells; None where it reads none."""
+        return None
 
     @classmethod
     @abstractmethod

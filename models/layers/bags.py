@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 from scipy import sparse
 from torch import Tensor
+
+
+@dataclass
+class Operations:
+    """Floating-point operations, a product and a sum for each number that is weighed."""
+
+    flops: int = 0
+
+
+_COUNT: Final[ContextVar[Operations | None]] = ContextVar("_COUNT", default=None)
+
+
+@contextmanager
+def counted() -> Iterator[Operations]:
+    """Count the operations of weighted sums: torch does not see those of scipy."""
+    operations = Operations()
+    token = _COUNT.set(operations)
+    try:
+        yield operations
+    finally:
+        _COUNT.reset(token)
 
 
 def bag(table: Tensor, ids: Tensor, values: Tensor, ptr: Tensor) -> Tensor:
@@ -27,6 +52,9 @@ def bag(table: Tensor, ids: Tensor, values: Tensor, ptr: Tensor) -> Tensor:
     On a CPU the product and its gradient are scipy's, which is about three times as fast as
     ``embedding_bag`` there; on a GPU they are ``embedding_bag``.
     """
+    operations = _COUNT.get()
+    if operations is not None:
+        operations.flops += 2 * len(ids) * table.shape[1]
     if table.is_cuda:
         return F.embedding_bag(ids, table, ptr[:-1], mode="sum", per_sample_weights=values)
     return _Bag.apply(table, ids, values, ptr)  # type: ignore[no-any-return, no-untyped-call]

@@ -65,7 +65,7 @@ class SelfAttention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """h = LN(x + drop(attention(x))), then LN(h + drop(W₂·GELU(W₁·h))).
+    """h = LN(x + drop(attention(x))), then LN(h + drop(W₂·GELU(W₁·h))), or another activation.
 
     Attention probabilities are not dropped: see `sentence_attention.SentenceAttention`.
 
@@ -79,13 +79,23 @@ class TransformerBlock(nn.Module):
         Width of the feed-forward layer.
     dropout
         Share of dropped entries behind attention and behind the feed-forward layer.
+    activation
+        Of the feed-forward layer.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        hidden: int,
+        *,
+        dropout: float = 0.0,
+        activation: type[nn.Module] = nn.GELU,
+    ) -> None:
         super().__init__()
         self.attention = SelfAttention(width, heads)
         self.norm = nn.LayerNorm(width)
-        self.feed_forward = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.feed_forward = nn.Sequential(nn.Linear(width, hidden), activation(), nn.Linear(hidden, width))
         self.last_norm = nn.LayerNorm(width)
         self.drop = nn.Dropout(dropout)
 

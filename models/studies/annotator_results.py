@@ -101,13 +101,14 @@ def all_tests(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def curves_table(study: str, found: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return validation figures of every epoch of a study of pre-training, one row an epoch."""
-    columns = ["study", "setting", "repeat", "method", *CURVES]
-    frames = [
-        pd.DataFrame(curves).assign(study=study, setting=run["setting"], repeat=run["repeat"], method=method)
-        for run in found
-        for method, curves in run["curves"].items()
-    ]
+    """Return validation figures of every epoch of a study of pre-training, one row an epoch, which count from 1."""
+    columns = ["study", "setting", "repeat", "method", "epoch", *CURVES]
+    frames = []
+    for run in found:
+        told = {"study": study, "setting": run["setting"], "repeat": run["repeat"]}
+        for method, curves in run["curves"].items():
+            frame = pd.DataFrame(curves).assign(**told, method=method)
+            frames.append(frame.assign(epoch=frame.index + 1))
     return pd.concat(frames, ignore_index=True).reindex(columns=columns)
 
 

@@ -21,7 +21,7 @@ from .results import ALL_TYPES, Figures
 from .study import TEST, TRAIN, Bools, Labels, Study, Training
 
 FROM_SCRATCH: Final = "_from_scratch"  # behind the name of a model that was not pre-trained
-CURVES: Final = ("epoch", "validation_loss", "validation_macro_f1")
+CURVES: Final = ("validation_loss", "validation_macro_f1")  # of each epoch
 
 
 class Relabel(Protocol):

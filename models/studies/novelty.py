@@ -43,7 +43,7 @@ def novelty_figures(model: AnnotatorModel, graphs: MultiomeGraphs, name: str) ->
     cells, known, new = cells[judged], known[judged], new[judged]
     with torch.no_grad():
         reading = read_cells(model, graphs, cells)
-        calibration = deepcopy(model.calibration).cpu()  # where readings are
+        calibration = deepcopy(model.calibration_of(graphs.modalities)).cpu()  # where readings are
         probabilities = calibration.probabilities(reading.logits).double().numpy()
         novelty = calibration.novelty(reading.logits, reading.embedding).double().numpy()
     unsure = probabilities.max(1) < NOVEL_BELOW

@@ -79,7 +79,7 @@ class Study:
     def __post_init__(self) -> None:
         check_study(self.name, self.kind)
         if self.repeats < 1:
-            raise InputError(f"--repeats {self.repeats}: must be positive.")
+            raise InputError(f"--repeats {self.repeats}: a setting needs a training. Choose 1 or more.")
         if not all(0 < share <= 1 for share in self.shares):
             raise InputError(
                 f"--shares {_told(self.shares)}: choose numbers above 0 and up to 1, like 0.1,0.5,1.0."
@@ -87,7 +87,7 @@ class Study:
         if not all(0 <= share < 1 for share in self.noise):
             raise InputError(f"--noise {_told(self.noise)}: choose numbers from 0 to below 1, like 0.05,0.1.")
         if self.pretrain_epochs is not None and self.pretrain_epochs < 1:
-            raise InputError(f"--pretrain-epochs {self.pretrain_epochs}: must be positive.")
+            raise InputError(f"--pretrain-epochs {self.pretrain_epochs}: choose 1 or more.")
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -151,7 +151,8 @@ def check_options(
         ("--unlabelled", unlabelled, (PRETRAINING,)),
     ):
         if given and name not in own:
-            raise InputError(f"{option} belongs to the study {' and '.join(own)}. Leave it out of {name}.")
+            told = f"the stud{'y' if len(own) == 1 else 'ies'} {' and '.join(own)}"
+            raise InputError(f"{option} belongs to {told}. Leave it out of {name}.")
 
 
 def parse_numbers(text: str | None, option: str) -> tuple[float, ...] | None:

@@ -1,0 +1,103 @@
+"""Train and judge a model on every fold of a dataset, each from scratch, and put the figures together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+
+from ..graphs.dataset import MultiomeGraphs
+from ..graphs.errors import InputError
+from ..graphs.whole import write_json
+from .jobs import FINETUNE, Job, create_folder
+
+ALL: Final = "all"
+
+
+def parse_fold(text: str | None) -> int | str | None:
+    """Read the number of a fold, or ``all``.
+
+    Raises
+    ------
+    InputError
+        It is neither.
+    """
+    if text is None or text == ALL:
+        return text
+    if not text.isdecimal():
+        raise InputError(f"--fold {text}: choose the number of a fold, from 0, or {ALL}.")
+    return int(text)
+
+
+def run_folds(job: Job, *, resume: bool = False, progress: bool = True) -> dict[str, Any]:
+    """Train and evaluate on each fold, into ``fold-0``, ``fold-1``, … of ``job.out``.
+
+    Parameters
+    ----------
+    job
+        What to train; its fold is not read.
+    resume
+        Go on where an earlier call was interrupted.
+    progress
+        Show bars.
+
+    Returns
+    -------
+    The content of ``metrics.json``: as of one run, with ``mean`` and ``std`` (n − 1) over folds for each figure.
+
+    Raises
+    ------
+    InputError
+        The dataset has no folds, or as of one run.
+    """
+    from ..train import run
+
+    n = MultiomeGraphs(job.dataset).store.folds
+    if job.stage != FINETUNE or job.further:
+        raise InputError(f"--fold {ALL} belongs to one data set and --stage {FINETUNE}. Leave it out.")
+    if not n:
+        raise InputError(f"{job.dataset} has no folds. Build it with --folds K.")
+    if job.out.exists() and not resume:
+        raise InputError(f"{job.out} exists already. Go on with --resume, or choose another --out.")
+    create_folder(job.out)
+    found = []
+    for fold in range(n):
+        one = replace(job, fold=fold, out=job.out / f"fold-{fold}")
+        found.append(run(one, resume=resume and one.out.exists(), progress=progress))
+    metrics = summarise(found)
+    write_json(job.out / "metrics.json", metrics)
+    return metrics
+
+
+def summarise(folds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Put metrics of several runs together: mean and standard deviation (n − 1) of each figure where it is defined."""
+    first = folds[0]
+    tasks = list(first["baselines"])
+    return {
+        "model": first["model"],
+        "mode": first["mode"],
+        "split": first["split"],
+        "folds": len(folds),
+        **{task: _spread([one[task] for one in folds]) for task in tasks},
+        "notes": list(dict.fromkeys(note for one in folds for note in one.get("notes", ()))),
+        "baselines": {
+            task: {
+                name: _spread([one["baselines"][task][name] for one in folds])
+                for name in first["baselines"][task]
+            }
+            for task in tasks
+        },
+    }
+
+
+def _spread(figures: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return mean and standard deviation of the scalars."""
+    found = {}
+    for name in dict.fromkeys(name for one in figures for name in one):
+        values = [one[name] for one in figures if isinstance(one.get(name), int | float)]
+        if values:
+            std = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+            found[name] = {"mean": float(np.mean(values)), "std": std}
+    return found

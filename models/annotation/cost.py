@@ -1,0 +1,35 @@
+"""What a model is made of, and what reading a cell takes."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from torch_geometric.data import Batch
+
+from ..layers.bags import counted
+
+
+@torch.no_grad()
+def cost_of(model: nn.Module, batch: Batch) -> dict[str, int]:
+    """Count parameters, and the operations of reading a batch.
+
+    Parameters
+    ----------
+    model
+        Which reads ``batch``, on its device.
+    batch
+        Cells.
+
+    Returns
+    -------
+    ``parameters`` (trained numbers), ``fitted`` (numbers that were fitted, not trained), ``flops_per_cell``
+    (floating-point operations of matrix products, dense and sparse; two for each product and sum).
+    """
+    model.eval()
+    with FlopCounterMode(display=False) as counter, counted() as sparse:
+        model(batch)
+    own = sum(value.numel() for value in model.parameters())
+    fitted = sum(value.numel() for value in model.buffers())
+    flops = (counter.get_total_flops() + sparse.flops) / max(batch.num_graphs, 1)
+    return {"parameters": own, "fitted": fitted, "flops_per_cell": round(flops)}
