@@ -144,15 +144,15 @@ class MultiomeGraphs(Dataset):  # type: ignore[misc]
         """Open the same dataset and fold in another view, or another split of it."""
         return MultiomeGraphs(self.root, view=view, split=split, fold=self.fold).only(self.modalities)
 
-    def only(self, modalities: Iterable[str]) -> MultiomeGraphs:
-        """Return the same graphs as if these modalities alone had been measured: the others have no counts.
+    def only(self, modalities: str | Iterable[str]) -> MultiomeGraphs:
+        """Return the same graphs as if this modality, or these, alone had been measured: the others have no counts.
 
         Raises
         ------
         InputError
             One of them was not measured.
         """
-        chosen = set(modalities)
+        chosen = {modalities} if isinstance(modalities, str) else set(modalities)
         self.require(sorted(chosen), "reading some modalities")
         part = copy(self)
         part._leave_out(chosen)

@@ -115,7 +115,7 @@ class Annotator:
     Parameters
     ----------
     model
-        ``hitanno``, ``annatac``, or a baseline: ``majority, centroid, knn, logreg, svm, mlp, cnn``.
+        ``hitanno``, ``annatac``, ``scmoanno``, or a baseline: ``majority, centroid, knn, logreg, svm, mlp, cnn``.
     mode
         ``default`` or ``published``, where a model has both.
     settings
@@ -141,7 +141,9 @@ class Annotator:
     ) -> None:
         self.kind = kind_of(model, mode)
         if self.kind.task != "annotation":
-            raise InputError(f"{model} does not annotate cells. Choose hitanno, annatac or a baseline.")
+            raise InputError(
+                f"{model} does not annotate cells. Choose hitanno, annatac, scmoanno or a baseline."
+            )
         self.model = model
         self.mode = mode
         self.config = _made(self.kind.config, settings or {}, "settings")

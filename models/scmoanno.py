@@ -62,7 +62,7 @@ class TokenStage(PairAnnotator):
 
     def adopt(self, graphs: MultiomeGraphs, codes: Int64) -> None:
         """Weigh types, and count evidence."""
-        weight = np.bincount(codes, minlength=self.n_types) ** -self.config.balance
+        weight = np.bincount(codes, minlength=self.n_types) ** -float(self.config.balance or 0)
         self.importance.copy_(torch.from_numpy(weight / weight[codes].mean()))
         if self.config.evidence:
             cells, _ = graphs.pairs_of(range(len(graphs)))
@@ -181,6 +181,9 @@ class ScMoAnno(TokenStage):
             nn.init.zeros_(layer.bias)
         self.head = nn.Sequential(nn.Dropout(config.head_dropout), last)
         self.trust = EvidenceTrust().requires_grad_(config.evidence)
+        self.linear = nn.Linear(self.components.width, self.n_types, bias=False) if config.linear else None
+        if self.linear is not None:
+            nn.init.zeros_(self.linear.weight)
         self.first_head = self.make_first_head()
         frozen = [self.tokens, self.exchange] if config.stages == "frozen" else []
         beside = config.stages in ("together", "unfrozen")
@@ -204,6 +207,8 @@ class ScMoAnno(TokenStage):
         logits = self.head(embedding)
         if self.config.evidence:
             logits = logits + self.trust(evidence, pair.has)
+        if self.linear is not None:
+            logits = logits + self.linear(pair.rna * pair.has[:, :1])
         return Reading(logits, embedding)
 
     def _fused(self, rna: Tensor, atac: Tensor, has: Tensor) -> Tensor:

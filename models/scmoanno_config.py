@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, get_args
 
 from ..graphs.errors import InputError
@@ -20,6 +20,9 @@ _CHOICES: Final[dict[str, tuple[str, ...]]] = {
     "peaks": get_args(OfPeaks),
     "attention": get_args(Attention),
 }
+
+
+_FEW: Final = 1_000  # training cells, of which a linear map learns more than a transformer
 
 
 def check_choices(config: Any, stages: Sequence[str], fusions: Sequence[str]) -> None:
@@ -98,6 +101,10 @@ class ScMoAnnoConfig:
         """Whether stage 1 is trained before stage 2."""
         return self.stages != "second"
 
+    def settled(self, n_training: int) -> ScMoAnnoConfig:
+        """Return the same: nothing is left open."""
+        return self
+
     @property
     def unit(self) -> int:
         """What divides the width: the attention heads do."""
@@ -124,7 +131,11 @@ class TokenConfig:
         Whether counted evidence of genes and peaks is a token of its modality and is added to the logits; its
         smoothing.
     balance
-        A cell weighs (cells of its type) to the power of minus this.
+        A cell weighs (cells of its type) to the power of minus this; None: 0.5, and 1 where there are fewer than
+        1,000 training cells.
+    linear
+        Whether a linear map of the components of RNA is added to the logits; None: where there are fewer than
+        1,000 training cells.
     label_smoothing
         Of the loss.
     peaks
@@ -153,7 +164,8 @@ class TokenConfig:
     modality_dropout: float = 0.2
     evidence: bool = True
     smoothing: float = 0.1
-    balance: float = 0.5
+    balance: float | None = None
+    linear: bool | None = None
     label_smoothing: float = 0.05
     peaks: OfPeaks = "lsi"
     stages: Stages = "together"
@@ -170,7 +182,7 @@ class TokenConfig:
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"--set {name}={getattr(self, name)}: choose a number from 0 to below 1.")
         for name in ("modality_dropout", "balance"):
-            if not 0 <= getattr(self, name) <= 1:
+            if not 0 <= (getattr(self, name) or 0) <= 1:
                 raise InputError(f"--set {name}={getattr(self, name)}: choose a number from 0 to 1.")
         if not 0 < self.smoothing < math.inf:
             raise InputError(f"--set smoothing={self.smoothing}: must be positive and finite.")
@@ -183,3 +195,12 @@ class TokenConfig:
     def first(self) -> bool:
         """Whether stage 1 is trained before stage 2."""
         return self.stages in ("frozen", "unfrozen")
+
+    def settled(self, n_training: int) -> TokenConfig:
+        """Choose what is left open by the number of training cells."""
+        few = n_training < _FEW
+        return replace(
+            self,
+            balance=(1.0 if few else 0.5) if self.balance is None else self.balance,
+            linear=few if self.linear is None else self.linear,
+        )

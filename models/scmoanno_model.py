@@ -91,6 +91,7 @@ class PairAnnotator(AnnotatorModel):
     @classmethod
     def _made(cls, components: PairedComponents, graphs: MultiomeGraphs, config: Any, seed: int) -> Self:
         types, codes = vocabulary(graphs)
+        config = config.settled(len(codes))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = cls(components, len(types), config)

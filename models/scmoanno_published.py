@@ -56,6 +56,7 @@ class PublishedStage(PairAnnotator):
     """
 
     mode: ClassVar[str] = "published"
+    reads_alone: ClassVar[bool] = False
     at_once: ClassVar[int] = 64
     config: ScMoAnnoConfig
     encoder_heads: int

@@ -180,6 +180,11 @@ def _check_devices(kind: Kind, options: TrainOptions) -> None:
             f"{told}: {name} trains on one device, as the wrong partners of a profile are the others of its batch."
             " Leave the option out."
         )
+    if kind.task == "annotation" and not kind.model.reads_alone:
+        raise InputError(
+            f"{told}: {name} ({kind.model.mode} mode) trains on one device, as the cells of a batch ask each other."
+            " Leave the option out."
+        )
     if not kind.epochs:
         raise InputError(f"{told}: {name} is fitted at once, on one device. Leave the option out.")
     there = torch.cuda.device_count()

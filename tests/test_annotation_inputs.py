@@ -28,7 +28,8 @@ from scweave.models.annotation.inputs import (
 from scweave.models.annotation.model import labelled
 from scweave.models.annotation.prepared import Prepared
 
-KINDS = ["lsi", "pca", "both", "tfidf"]
+KINDS = ["lsi", "pca", "both", "tfidf", "logcounts"]
+SPARSE = ("tfidf", "logcounts")
 WIDTH = 5
 
 
@@ -120,6 +121,15 @@ def test_tfidf_equals_the_dense_formula(graphs):
     np.testing.assert_allclose(found.toarray(), plain_tfidf(graphs)[cells_of(graphs)], rtol=0, atol=1e-12)
 
 
+def test_log_counts_equal_the_dense_formula(graphs):
+    values, train = plain_log(graphs), cells_of(graphs)
+    values = values * (values[train] > 0).any(0)
+    length = np.linalg.norm(values, axis=1, keepdims=True)
+    expected = np.divide(values, length, out=np.zeros_like(values), where=length > 0)
+    inputs = prepare(graphs, "logcounts").inputs
+    np.testing.assert_allclose(inputs.of(graphs, every(graphs)).toarray(), expected, rtol=0, atol=1e-12)
+
+
 def test_lsi_is_truncated_svd_of_tfidf(graphs):
     expected, _ = plain_lsi(graphs)
     up_to_sign(prepare(graphs, "lsi").inputs.of(graphs, every(graphs)), expected)
@@ -188,8 +198,8 @@ def test_single_precision_and_cells_without_counts(random_dataset, features):
     graphs = labelled(MultiomeGraphs(random_dataset, split="train"))
     assert graphs.atac_rows.matrix([3]).nnz == graphs.rna_rows.matrix([3]).nnz == 0
     found = prepare(graphs, features).inputs.of(graphs, np.array([3, 4]))
-    assert np.isfinite(found.toarray() if features == "tfidf" else found).all()
-    if features == "tfidf":
+    assert np.isfinite(found.toarray() if features in SPARSE else found).all()
+    if features in SPARSE:
         assert found[0].nnz == 0
 
 
@@ -207,7 +217,7 @@ def test_test_cells_change_nothing(random_dataset, tmp_path, features):
     )
     for name, value in first.inputs.state_dict().items():
         assert torch.equal(value, second.inputs.state_dict()[name]), name
-    dense = [x.toarray() if features == "tfidf" else x for x in (first.validation, second.validation)]
+    dense = [x.toarray() if features in SPARSE else x for x in (first.validation, second.validation)]
     np.testing.assert_array_equal(*dense)
 
 
@@ -236,7 +246,7 @@ def test_many_cells_are_drawn_from(simulated_dataset, features):
     few, all_of_them = prepare(graphs, features, most=60), prepare(graphs, features)
     assert all_of_them.notes == ()
     assert len(few.notes) == 1 and f"60 of {len(graphs)} training cells" in few.notes[0]
-    if features == "tfidf":
+    if features in SPARSE:
         assert few.train.shape[0] == len(few.codes) < 65
         assert set(few.codes) == set(all_of_them.codes)
     else:
@@ -266,7 +276,7 @@ def test_one_modality_is_enough_for_its_features(made, tmp_path, name, feature):
     assert prepared.inputs.width == 50
     assert np.isfinite(prepared.train).all()
     missing = {"atac": "RNA", "rna": "ATAC"}[name]
-    for features in {"lsi", "pca", "both", "tfidf"} - set({"atac": ["lsi", "tfidf"], "rna": ["pca"]}[name]):
+    for features in set(KINDS) - set({"atac": ["lsi", "tfidf"], "rna": ["pca", "logcounts"]}[name]):
         with pytest.raises(InputError, match=f"features={features} needs .*{missing}.* has no {missing}"):
             prepare(graphs, features)
 

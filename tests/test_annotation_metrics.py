@@ -15,7 +15,7 @@ from scweave.graphs.errors import InputError
 from scweave.models.annotation.metrics import annotation_metrics, calibration_error, reliability
 
 SCALARS = [
-    "accuracy", "balanced_accuracy", "macro_f1", "kappa", "jaccard_micro", "jaccard_weighted", "ece",
+    "accuracy", "balanced_accuracy", "macro_f1", "kappa", "jaccard_micro", "jaccard_weighted", "rare_recall", "ece",
     "novelty_auroc", "confidence_auroc", "n", "n_unknown",
 ]  # fmt: skip
 
@@ -39,7 +39,7 @@ def none_if_nan(value):
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.integers(1, 60), st.integers(2, 7), st.integers(0, 10_000))
+@given(st.integers(1, 200), st.integers(2, 7), st.integers(0, 10_000))
 def test_figures_equal_sklearn(n, k, seed):
     p, truth = random_cells(n, k, seed)
     ours = annotation_metrics(p, truth, names(k))
@@ -60,9 +60,13 @@ def test_figures_equal_sklearn(n, k, seed):
         assert own["recall"] == none_if_nan(each[1][row])
         assert own["f1"] == none_if_nan(each[2][row])
         assert own["n"] == each[3][row]
+    shares = each[3] / n
+    rare = (shares > 0) & (shares < 0.02)
+    assert ours["rare_types"] == [name for name, is_rare in zip(names(k), rare, strict=True) if is_rare]
+    assert ours["rare_recall"] == none_if_nan(np.mean(each[1][rare]) if rare.any() else np.nan)
     counts = oracle.confusion_matrix(truth, told, labels=range(k))
     assert ours["confusion"] == {"types": names(k), "counts": counts.tolist()}
-    assert list(ours) == [*SCALARS, "per_type", "confusion"]
+    assert list(ours) == [*SCALARS, "per_type", "rare_types", "confusion"]
     assert json.loads(json.dumps(ours, allow_nan=False)) == ours
 
 

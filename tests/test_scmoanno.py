@@ -85,6 +85,8 @@ def dense_cell(model, pair, evidence, cell):
         if has and model.config.evidence:
             trust = torch.log(1 + torch.exp(model.trust.trust[i, int(has_rna and has_atac)]))
             logits = logits + trust * evidence[i][cell]
+    if model.linear is not None and has_rna:
+        logits = logits + model.linear.weight @ pair.rna[cell]
     return logits, fused, means
 
 
@@ -102,7 +104,7 @@ def dense_loss(model, logits, codes):
 CHOICES = [
     {},
     {"attention": "self", "fusion": "direct", "peaks": "pca"},
-    {"attention": "none", "evidence": False, "stages": "second"},
+    {"attention": "none", "evidence": False, "stages": "second", "linear": False},
     {"stages": "unfrozen", "first_weight": 0.3, "label_smoothing": 0.1, "balance": 1.0},
 ]
 

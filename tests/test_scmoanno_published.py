@@ -187,7 +187,8 @@ def test_a_model_comes_back_with_the_heads_it_was_trained_with(runs, graphs, tmp
             model.cell_types = tuple(graphs.cell_types)
             save_model(tmp_path, model, graphs)
             logits = model(batch).logits
-            assert torch.equal(load_model(tmp_path).model(batch).logits, logits)
+            again = load_model(tmp_path).model(batch).logits
+            torch.testing.assert_close(again, logits, rtol=0, atol=1e-6)  # positions are made anew
             kept[heads, encoder_heads] = logits
     found = list(kept.values())
     assert all((a - b).abs().max() > 1e-4 for i, a in enumerate(found) for b in found[:i])
@@ -261,7 +262,7 @@ def test_every_choice_trains_and_comes_back(simulated_dataset, tmp_path, setting
     trained = annotator("published", settings).fit(simulated_dataset, run=tmp_path / "run")
     assert (tmp_path / "run" / FIRST).is_dir() == (settings.get("stages") != "second")
     again = Annotator.load(tmp_path / "run")
-    assert again.config == trained.config
+    assert again.config == trained.loaded.model.config
     every = MultiomeGraphs(simulated_dataset)
     for modalities in (["rna", "atac"], ["rna"], ["atac"]):
         query = every.only(modalities)

@@ -213,7 +213,7 @@ def test_every_choice_trains_and_comes_back(simulated_dataset, tmp_path, setting
     two_stages = settings.get("stages") in ("frozen", "unfrozen")
     assert (tmp_path / "run" / FIRST / WEIGHTS).is_file() == two_stages
     again, every = Annotator.load(tmp_path / "run"), MultiomeGraphs(simulated_dataset)
-    assert again.config == trained.config
+    assert again.config == trained.loaded.model.config
     for query in QUERIES.values():
         found = trained.predict(every.only(query))
         same(again.predict(every.only(query)), found)

@@ -45,6 +45,8 @@ NAMES = [
     *(f"{kind}_{features}" for features in REDUCED for kind in ("centroid", "knn", "logreg", "svm")),
     "logreg_tfidf",
     "svm_tfidf",
+    "logreg_logcounts",
+    "svm_logcounts",
 ]
 
 
@@ -147,7 +149,7 @@ def theirs_of(kind, C, balanced):
 
 
 @pytest.mark.parametrize("kind", LINEAR)
-@pytest.mark.parametrize("features", [*REDUCED, "tfidf"])
+@pytest.mark.parametrize("features", [*REDUCED, "tfidf", "logcounts"])
 def test_linear_models_decide_as_sklearn(train, kind, features):
     settings = config(features, C=0.3, balanced=True)
     model = LINEAR[kind].from_graphs(train, settings, seed=1)
@@ -162,13 +164,13 @@ def test_linear_models_decide_as_sklearn(train, kind, features):
     np.testing.assert_array_equal(reading.logits.argmax(1), theirs.predict(every))
     if kind == "logreg":
         close(reading.logits.softmax(1), theirs.predict_proba(every))
-    close(reading.embedding, reading.logits if features == "tfidf" else every)
+    close(reading.embedding, reading.logits if features in ("tfidf", "logcounts") else every)
     assert model.config == settings
     assert not model.notes
 
 
 @pytest.mark.parametrize("kind", LINEAR)
-@pytest.mark.parametrize("features", ["both", "tfidf"])
+@pytest.mark.parametrize("features", ["both", "tfidf", "logcounts"])
 def test_what_is_left_open_is_chosen_on_validation_cells(simulated_train, kind, features):
     model = LINEAR[kind].from_graphs(simulated_train, config(features), seed=1)
     held_out = labelled(simulated_train.part("cells", "validation"))
@@ -217,7 +219,7 @@ def test_the_table_of_baselines(table):
     assert list(table) == list(baseline_configs(("rna", "atac"))) == NAMES
     assert all(model.kind == name.split("_")[0] for name, model in table.items())
     assert all(model.optimisers(1e-3, 0.0) == [] and not list(model.parameters()) for model in table.values())
-    assert list(baseline_configs(["rna"])) == ["majority", *(n for n in NAMES if n.endswith("_pca"))]
+    assert list(baseline_configs(["rna"])) == ["majority", *(n for n in NAMES if n.endswith(("_pca", "_logcounts")))]
     atac = [n for n in NAMES if n.endswith(("_lsi", "_tfidf"))]
     assert list(baseline_configs(["atac"])) == ["majority", *atac]
 
@@ -362,7 +364,7 @@ def test_unreduced_features_are_for_linear_models(train, kind):
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: FeatureConfig("umap"), "--set features=umap: choose auto, lsi, pca, both, tfidf."),
+        (lambda: FeatureConfig("umap"), "--set features=umap: choose auto, lsi, pca, both, tfidf, logcounts."),
         (lambda: FeatureConfig(width=0), "--set width=0: must be positive"),
         (lambda: FeatureConfig(neighbours=0), "--set neighbours=0: must be positive"),
         (lambda: FeatureConfig(C=-1), "--set C=-1: must not be negative"),

@@ -85,3 +85,9 @@ def redrawn(graphs: MultiomeGraphs, splits) -> MultiomeGraphs:
         dense[some] = np.random.default_rng(3).poisson(0.7, dense[some].shape)
         setattr(changed, name, rows_of(dense))
     return changed
+
+
+def read_elsewhere(graphs: MultiomeGraphs) -> tuple[tuple[str, ...], list[int], list[int]]:
+    """What another process sees: modalities, and the genes and peaks of four cells."""
+    batch = graphs.batch(range(4))
+    return graphs.modalities, batch["gene"].id.tolist(), batch["peak"].id.tolist()

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from ...graphs.dataset import MultiomeGraphs
 from ...graphs.errors import InputError
 from .calibration import Calibration
-from .inputs import FEATURES, MODALITIES_OF, Features, Inputs, resolve
+from .inputs import FEATURES, MODALITIES_OF, UNREDUCED, Features, Inputs, resolve
 from .metrics import agreement, confusion_counts
 from .model import AnnotatorModel, Reading
 from .prepared import Prepared
@@ -41,7 +41,8 @@ class FeatureConfig:
     Attributes
     ----------
     features
-        ``lsi``, ``pca``, ``both``, ``tfidf`` (all peaks, unreduced; logreg and svm only); ``auto``: ``lsi``
+        ``lsi``, ``pca``, ``both``; ``tfidf`` (all peaks, unreduced) and ``logcounts`` (all genes), for logreg and
+        svm only; ``auto``: ``lsi``
         where ATAC was measured, else ``pca``.
     width
         Components of each modality.
@@ -134,9 +135,9 @@ class ClosedForm(AnnotatorModel):
 
     @classmethod
     def _check(cls, features: Features) -> None:
-        if features == "tfidf" and cls.kind not in _LINEAR:
+        if features in UNREDUCED and cls.kind not in _LINEAR:
             raise InputError(
-                f"{cls.kind} reads reduced features: choose features=lsi, pca or both; tfidf is for {' and '.join(_LINEAR)}."
+                f"{cls.kind} reads reduced features: choose features=lsi, pca or both; {features} is for {' and '.join(_LINEAR)}."
             )
 
     @abstractmethod
@@ -148,6 +149,7 @@ class MajorityAnnotator(ClosedForm):
     """The share of each type among training cells, whatever the cell."""
 
     kind: ClassVar[str] = "majority"
+    tells_alike: ClassVar[bool] = True
 
     def __init__(self, inputs: Inputs, config: FeatureConfig, n_types: int) -> None:
         super().__init__(inputs, config, n_types)
@@ -243,7 +245,7 @@ class Linear(ClosedForm):
 
     def forward(self, batch: Batch) -> Reading:
         """Return decision values; they are the embedding where features are not reduced."""
-        if self.config.features == "tfidf":
+        if self.config.features in UNREDUCED:
             profiles, values = self.inputs.weights(batch)
             logits = profiles.bag(values, self.weight) + self.bias
             return Reading(logits, logits)
@@ -334,7 +336,7 @@ def baseline_configs(modalities: Sequence[str]) -> dict[str, tuple[str, FeatureC
     }
     for features, needed in MODALITIES_OF.items():
         if set(needed) <= set(modalities):
-            kinds = _LINEAR if features == "tfidf" else tuple(kind for kind in MODELS if kind != "majority")
+            kinds = _LINEAR if features in UNREDUCED else tuple(kind for kind in MODELS if kind != "majority")
             found |= {f"{kind}_{features}": (kind, FeatureConfig(features)) for kind in kinds}
     return found
 

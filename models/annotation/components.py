@@ -59,6 +59,40 @@ class TfIdf(nn.Module):
         return values / length.index_select(0, profiles.cell)
 
 
+class LogCounts(nn.Module):
+    """Weights of expressed genes, of unit length a cell: ln(1 + counts per ten thousand).
+
+    Parameters
+    ----------
+    n_genes
+        Number of genes.
+    """
+
+    def __init__(self, n_genes: int) -> None:
+        super().__init__()
+        self.known: Tensor
+        self.register_buffer("known", torch.zeros(n_genes))
+
+    @torch.no_grad()
+    def fit(self, rows: CsrRows, cells: Int64) -> None:
+        """Learn which genes training cells have: others weigh nothing."""
+        for some in Profiles.chunks(rows, cells):
+            self.known[some.ids] = 1
+
+    def forward(self, profiles: Profiles) -> Tensor:
+        """Return the weight of each node, (nodes,)."""
+        counts = profiles.counts.to(self.known.dtype)
+        values = log_normalised(profiles, counts) * self.known.index_select(0, profiles.ids)
+        length = profiles.total(values * values).clamp_min(1e-12).sqrt()
+        return values / length.index_select(0, profiles.cell)
+
+
+def log_normalised(profiles: Profiles, counts: Tensor) -> Tensor:
+    """Return ln(1 + counts per ten thousand) of each node, (nodes,)."""
+    total = profiles.total(counts).clamp_min(1)
+    return torch.log1p(_DEPTH * counts / total.index_select(0, profiles.cell))
+
+
 class Components(nn.Module, ABC):
     """A linear map of a weighting of counts, fitted on training cells, centred, of mean variance one.
 
@@ -161,9 +195,7 @@ class Pca(Components):
 
     def weigh(self, profiles: Profiles) -> Tensor:
         """Return log-normalised counts, (nodes,)."""
-        counts = profiles.counts.to(self.table.dtype)
-        total = profiles.total(counts).clamp_min(1)
-        return torch.log1p(_DEPTH * counts / total.index_select(0, profiles.cell))
+        return log_normalised(profiles, profiles.counts.to(self.table.dtype))
 
 
 def principal_axes(matrix: sparse.csr_matrix, n: int, *, seed: int) -> Floats:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from torch_geometric.data import Batch
 
 from ..layers.bags import counted
+
+
+def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    """Count the operations of attention between tensors of these shapes."""
+    return int(sdpa_flop_count(query, key, value))
+
+
+# Torch counts it on a GPU alone.
+_ON_CPU: Final = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
 
 
 @torch.no_grad()
@@ -27,7 +38,7 @@ def cost_of(model: nn.Module, batch: Batch) -> dict[str, int]:
     (floating-point operations of matrix products, dense and sparse; two for each product and sum).
     """
     model.eval()
-    with FlopCounterMode(display=False) as counter, counted() as sparse:
+    with FlopCounterMode(display=False, custom_mapping=_ON_CPU) as counter, counted() as sparse:
         model(batch)
     own = sum(value.numel() for value in model.parameters())
     fitted = sum(value.numel() for value in model.buffers())

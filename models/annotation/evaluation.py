@@ -123,7 +123,9 @@ def evaluate_annotator(
         )
         metrics[task] = _figures(model, model.calibration_of(modalities), readings[task], codes)
         metrics["baselines"][task] = {
-            name: told[name] for name, b in usable.items() if set(b.modalities) <= set(modalities)
+            name: told[name]
+            for name, b in usable.items()
+            if b.tells_alike or set(b.modalities) <= set(modalities)
         }
     reading = readings[ANNOTATION]
     calibration = deepcopy(model.calibration_of(graphs.modalities)).cpu()

@@ -1,4 +1,4 @@
-"""What the simple annotators read: TF-IDF of peaks, its truncated SVD (LSI), and PCA of log counts of genes."""
+"""What the simple annotators read: TF-IDF of peaks and log counts of genes, all of them, or few components of each."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from scipy import sparse
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
+from ...graphs.csr import CsrRows
 from ...graphs.dataset import MultiomeGraphs
 from ...graphs.schema import ATAC, RNA
 from ..layers.profiles import Profiles
-from .components import Components, Lsi, Pca, TfIdf, weighted_matrix
+from .components import Components, LogCounts, Lsi, Pca, TfIdf, weighted_matrix
 
 Int64 = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Matrix = Floats | sparse.csr_matrix
-Features = Literal["auto", "lsi", "pca", "both", "tfidf"]
+Features = Literal["auto", "lsi", "pca", "both", "tfidf", "logcounts"]
 
 FEATURES: Final[tuple[Features, ...]] = get_args(Features)
 MODALITIES_OF: Final[dict[Features, tuple[str, ...]]] = {
@@ -28,7 +29,9 @@ MODALITIES_OF: Final[dict[Features, tuple[str, ...]]] = {
     "pca": (RNA,),
     "both": (RNA, ATAC),
     "tfidf": (ATAC,),
+    "logcounts": (RNA,),
 }
+UNREDUCED: Final[dict[Features, type[TfIdf | LogCounts]]] = {"tfidf": TfIdf, "logcounts": LogCounts}
 _PARTS: Final[dict[Features, tuple[Features, ...]]] = {
     "lsi": ("lsi",),
     "pca": ("pca",),
@@ -39,14 +42,15 @@ _CHUNK: Final = 1024  # cells at a time
 
 
 class Inputs(nn.Module):
-    """The features of cells: LSI, PCA or both side by side; TF-IDF is left sparse.
+    """The features of cells: LSI, PCA or both side by side; TF-IDF and log counts are left sparse.
 
     Parameters
     ----------
     features
         Which.
     parts
-        Fitted or empty `Lsi` as ``lsi``, `Pca` as ``pca`` and `TfIdf` as ``tfidf``, those that there are.
+        Fitted or empty `Lsi` as ``lsi``, `Pca` as ``pca``, `TfIdf` as ``tfidf``, `LogCounts` as ``logcounts``, those
+        that there are.
     """
 
     def __init__(self, features: Features, parts: Mapping[str, nn.Module]) -> None:
@@ -62,10 +66,11 @@ class Inputs(nn.Module):
     ) -> Inputs:
         """Fit features on training cells: all of ``graphs``, components on ``most`` that ``seed`` draws."""
         cells, _ = graphs.pairs_of(range(len(graphs)))
-        if features == "tfidf":
-            tfidf = TfIdf(len(graphs.peaks))
-            tfidf.fit(graphs.atac_rows, cells)
-            return cls(features, {"tfidf": tfidf})
+        if features in UNREDUCED:
+            rows = _rows(graphs, features)
+            weights = UNREDUCED[features](rows.n_columns)
+            weights.fit(rows, cells)
+            return cls(features, {features: weights})
         if features == "lsi":
             lsi = Lsi(len(graphs.peaks), width)
             lsi.fit(graphs.atac_rows, cells, most=most, seed=seed)
@@ -82,8 +87,9 @@ class Inputs(nn.Module):
     @classmethod
     def empty(cls, features: Features, tensors: Mapping[str, Tensor]) -> Inputs:
         """Make features of the shapes that saved ones have."""
-        if features == "tfidf":
-            return cls(features, {"tfidf": TfIdf(len(tensors["tfidf.rarity"]))})
+        if features in UNREDUCED:
+            (n_features,) = (len(value) for name, value in tensors.items() if name.startswith(f"{features}."))
+            return cls(features, {features: UNREDUCED[features](n_features)})
         kinds: dict[str, type[Components]] = {"lsi": Lsi, "pca": Pca}
         return cls(
             features, {name: kinds[name](*tensors[f"{name}.table"].shape) for name in _PARTS[features]}
@@ -96,7 +102,7 @@ class Inputs(nn.Module):
 
     @property
     def width(self) -> int:
-        """Width of the reduced features; 0 for TF-IDF."""
+        """Width of the reduced features; 0 for those that are left sparse."""
         parts = (part for part in self.children() if isinstance(part, Components))
         return sum(part.table.shape[1] for part in parts)
 
@@ -105,9 +111,9 @@ class Inputs(nn.Module):
         return torch.cat([self._part(name)(_profiles(batch, name)) for name in _PARTS[self.features]], 1)
 
     def weights(self, batch: Batch) -> tuple[Profiles, Tensor]:
-        """Return open peaks and their TF-IDF, (nodes,)."""
-        profiles = Profiles.peaks(batch)
-        return profiles, self._part("tfidf")(profiles)
+        """Return the nodes of the modality that is left sparse, and their weights, (nodes,)."""
+        profiles = _profiles(batch, self.features)
+        return profiles, self._part(self.features)(profiles)
 
     @torch.no_grad()
     def of(self, graphs: MultiomeGraphs, cells: Int64) -> Matrix:
@@ -115,15 +121,16 @@ class Inputs(nn.Module):
 
         Returns
         -------
-        (cells, width), or a sparse (cells, peaks) for TF-IDF.
+        (cells, width), or a sparse (cells, features) where these are not reduced.
         """
-        if self.features == "tfidf":
-            return weighted_matrix(self._part("tfidf"), graphs.atac_rows, cells)
-        rows = {"lsi": graphs.atac_rows, "pca": graphs.rna_rows}
+        if self.features in UNREDUCED:
+            return weighted_matrix(self._part(self.features), _rows(graphs, self.features), cells)
         found = [np.zeros((0, self.width))]
         for begin in range(0, len(cells), _CHUNK):
             some = cells[begin : begin + _CHUNK]
-            columns = [self._part(name)(Profiles.of(rows[name], some)) for name in _PARTS[self.features]]
+            columns = [
+                self._part(name)(Profiles.of(_rows(graphs, name), some)) for name in _PARTS[self.features]
+            ]
             found.append(torch.cat(columns, 1).double().numpy())
         return np.concatenate(found)
 
@@ -144,5 +151,9 @@ def variable_genes(graphs: MultiomeGraphs) -> Int64:
     return np.flatnonzero(marked) if marked.any() else np.arange(len(marked))
 
 
-def _profiles(batch: Batch, part: str) -> Profiles:
-    return Profiles.genes(batch) if part == "pca" else Profiles.peaks(batch)
+def _profiles(batch: Batch, part: Features) -> Profiles:
+    return Profiles.genes(batch) if MODALITIES_OF[part] == (RNA,) else Profiles.peaks(batch)
+
+
+def _rows(graphs: MultiomeGraphs, part: Features) -> CsrRows:
+    return graphs.rna_rows if MODALITIES_OF[part] == (RNA,) else graphs.atac_rows

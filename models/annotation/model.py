@@ -44,7 +44,7 @@ class Reading:
 class AnnotatorModel(nn.Module, ABC):
     """A model that reads the profiles of cells and tells their types.
 
-    A cell's reading does not depend on the others of its batch.
+    A cell's reading does not depend on the others of its batch, but where ``reads_alone`` says so.
 
     Attributes
     ----------
@@ -68,6 +68,10 @@ class AnnotatorModel(nn.Module, ABC):
         Cells that are read at a time where nothing else is asked for.
     novel_below
         Confidence below which cells are said to be of a novel type, unless a user chooses another; 0: none.
+    reads_alone
+        Whether a cell is read by itself.
+    tells_alike
+        Whether all cells are told alike, whatever was measured of them.
     either
         Whether one of ``modalities`` is enough to tell a cell.
     """
@@ -77,6 +81,8 @@ class AnnotatorModel(nn.Module, ABC):
     stage: ClassVar[str] = "train"
     reads_places: ClassVar[bool] = False
     at_once: ClassVar[int] = 256
+    reads_alone: ClassVar[bool] = True
+    tells_alike: ClassVar[bool] = False
     either: ClassVar[bool] = False
     config: Any
     novel_below: float = 0.0

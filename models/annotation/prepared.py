@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ...graphs.dataset import MultiomeGraphs
 from ...graphs.schema import SPLITS
 from .draws import stratified
-from .inputs import MODALITIES_OF, MOST, Features, Inputs, Matrix, resolve
+from .inputs import MODALITIES_OF, MOST, UNREDUCED, Features, Inputs, Matrix, resolve
 from .model import codes_of, labelled, vocabulary
 
 Int64 = NDArray[np.int64]
@@ -53,7 +53,7 @@ class Prepared:
         graphs
             Labelled training cells.
         features
-            ``lsi``, ``pca``, ``both``, ``tfidf`` or ``auto``.
+            ``lsi``, ``pca``, ``both``, ``tfidf``, ``logcounts`` or ``auto``.
         width, seed
             Components, and what decides their randomised part.
         most
@@ -75,7 +75,7 @@ class Prepared:
         notes = []
         if len(cells) > most:
             what = "components"
-            if inputs.features == "tfidf":
+            if inputs.features in UNREDUCED:
                 what, kept = "the model", stratified(codes, most, seed)
                 cells, codes = cells[kept], codes[kept]
             notes.append(f"{what} fitted on about {most:,} of {len(graphs):,} training cells")
