@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.whole import write_json
+from ..models.annotation.metrics import agreement, per_type, rare_types
 from .jobs import FINETUNE, Job, create_folder
 
 ALL: Final = "all"
@@ -45,7 +47,8 @@ def run_folds(job: Job, *, resume: bool = False, progress: bool = True) -> dict[
 
     Returns
     -------
-    The content of ``metrics.json``: as of one run, with ``mean`` and ``std`` (n − 1) over folds for each figure.
+    The content of ``metrics.json``: as of one run, with ``mean`` and ``std`` (n − 1) over folds for each figure; of
+    annotators also ``pooled``, the figures of each type and of rare ones among the test cells of all folds.
 
     Raises
     ------
@@ -65,7 +68,12 @@ def run_folds(job: Job, *, resume: bool = False, progress: bool = True) -> dict[
     found = []
     for fold in range(n):
         one = replace(job, fold=fold, out=job.out / f"fold-{fold}")
-        found.append(run(one, resume=resume and one.out.exists(), progress=progress))
+        try:
+            found.append(run(one, resume=resume and one.out.exists(), progress=progress))
+        except InputError:
+            if not any(job.out.iterdir()):
+                job.out.rmdir()
+            raise
     metrics = summarise(found)
     write_json(job.out / "metrics.json", metrics)
     return metrics
@@ -81,6 +89,11 @@ def summarise(folds: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "split": first["split"],
         "folds": len(folds),
         **{task: _spread([one[task] for one in folds]) for task in tasks},
+        "pooled": {
+            task: pooled([one[task]["confusion"] for one in folds])
+            for task in tasks
+            if "confusion" in first[task]
+        },
         "notes": list(dict.fromkeys(note for one in folds for note in one.get("notes", ()))),
         "baselines": {
             task: {
@@ -89,6 +102,25 @@ def summarise(folds: Sequence[dict[str, Any]]) -> dict[str, Any]:
             }
             for task in tasks
         },
+    }
+
+
+def pooled(confusions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return figures of types among the test cells of all folds together: every cell is tested once."""
+    frames = [pd.DataFrame(one["counts"], index=one["types"], columns=one["types"]) for one in confusions]
+    types = list(dict.fromkeys(name for frame in frames for name in frame.index))
+    total = sum(frame.reindex(index=types, columns=types, fill_value=0) for frame in frames)
+    counts = np.asarray(total, np.int64)
+    found = per_type(counts, types)
+    rare = [types[i] for i in rare_types(counts)]
+    recalls = [recall for name in rare if (recall := found[name]["recall"]) is not None]
+    return {
+        **agreement(counts),
+        "rare_recall": float(np.mean(recalls)) if recalls else None,
+        "n": int(counts.sum()),
+        "per_type": found,
+        "rare_types": rare,
+        "confusion": {"types": types, "counts": counts.tolist()},
     }
 
 

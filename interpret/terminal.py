@@ -43,8 +43,9 @@ def show_metrics(metrics: dict[str, Any], where: Path) -> None:
         columns = [name for name, value in metrics[task].items() if _shown(value)]
         if task.startswith(ANNOTATION):
             columns = [name for name in columns if name in (_OF_FOLDS if "folds" in metrics else _ANNOTATION)]
-        if "per_type" in metrics[task] and task == ANNOTATION:
-            show_types(metrics[task]["per_type"], metrics[task].get("rare_types", ()))
+        types = metrics.get("pooled", {}).get(task, metrics[task])
+        if "per_type" in types and task == ANNOTATION:
+            show_types(types["per_type"], types.get("rare_types", ()))
         folds = f", mean ± sd of {metrics['folds']} folds" if "folds" in metrics else ""
         show_table(f"{task}, {metrics['split']} cells{folds}", columns, rows)
     if "cost" in metrics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from torch_geometric.data import Batch
 
 from ..graphs.dataset import MultiomeGraphs
 from .annotation.model import Reading
-from .annotation.paired_components import Pair, PairedComponents
+from .annotation.paired_components import Pair, PairedComponents, most_components
 from .annotation.schedules import warm_restarts
 from .layers.evidence_trust import EvidenceTrust
 from .layers.pair_evidence import PairEvidence
@@ -25,6 +26,7 @@ from .scmoanno_model import PairAnnotator
 
 Int64 = NDArray[np.int64]
 Two = tuple[Tensor, Tensor]  # of RNA and of ATAC
+Evidence = Two | tuple[()]  # nothing where it is switched off
 
 _RISE = 0.5  # epochs in which the learning rate rises
 _TRUST = 10  # times the learning rate, of so few numbers
@@ -38,33 +40,38 @@ class TokenStage(PairAnnotator):
     def __init__(self, components: PairedComponents, n_types: int, config: TokenConfig) -> None:
         super().__init__(components, n_types, config)
         n_genes, n_peaks = len(components.rna.table), len(components.atac.table)
-        self.evidence = PairEvidence(n_genes, n_peaks, n_types, smoothing=config.smoothing)
+        self.evidence = (
+            PairEvidence(n_genes, n_peaks, n_types, smoothing=config.smoothing) if config.evidence else None
+        )
         self.importance: Tensor
         self.register_buffer("importance", torch.ones(n_types))
 
     @classmethod
     def fit_components(cls, graphs: MultiomeGraphs, config: TokenConfig, seed: int) -> PairedComponents:
-        """Fit components of the width that is asked for, the last of them 0 where there are fewer."""
-        return PairedComponents.fitted(graphs, config.width, config.peaks, seed=seed)
+        """Fit as many components as are asked for and one modality has; those that the other lacks are 0."""
+        width = max(min(config.width, max(most_components(graphs))), 1)
+        return PairedComponents.fitted(graphs, width, config.peaks, seed=seed)
 
     def make_parts(self, width: int) -> None:
         """Make tokens and their exchange."""
         config = self.config
-        self.tokens = PairTokens(width, config.gap, config.dim, beside=self.n_types * config.evidence)
+        self.tokens = PairTokens(
+            width, min(config.gap, width), config.dim, beside=self.n_types * config.evidence
+        )
         self.exchange = PairExchange(
             config.dim, config.heads, config.hidden, attention=config.attention, dropout=config.dropout
         )
         self.make_head()
 
+    @abstractmethod
     def make_head(self) -> None:
         """Make what tells types."""
-        raise NotImplementedError
 
     def adopt(self, graphs: MultiomeGraphs, codes: Int64) -> None:
         """Weigh types, and count evidence."""
         weight = np.bincount(codes, minlength=self.n_types) ** -float(self.config.balance or 0)
         self.importance.copy_(torch.from_numpy(weight / weight[codes].mean()))
-        if self.config.evidence:
+        if self.evidence is not None:
             cells, _ = graphs.pairs_of(range(len(graphs)))
             left_out = self.evidence.fit(graphs.rna_rows, graphs.atac_rows, cells, codes)
             self.weigh_evidence(left_out, torch.from_numpy(codes))
@@ -72,25 +79,29 @@ class TokenStage(PairAnnotator):
     def weigh_evidence(self, left_out: Two, codes: Tensor) -> None:
         """Begin with how much evidence deserves, given that of training cells without themselves."""
 
-    def features(self, pair: Pair, evidence: Two) -> Two:
+    def features(self, pair: Pair, evidence: Evidence) -> Two:
         """Return the tokens of both modalities after their exchange, (cells, tokens, dim) each."""
         found: Two = self.exchange(*self.tokens(pair.parts, pair.has, evidence))
         return found
 
-    def told(self, batch: Batch) -> Two:
-        """Return the evidence of cells that were not trained on."""
+    def told(self, batch: Batch) -> Evidence:
+        """Return the evidence of cells that were not trained on; nothing where it is switched off."""
+        if self.evidence is None:
+            return ()
         found: Two = self.evidence(Profiles.genes(batch), Profiles.peaks(batch))
         return found
 
-    def training_view(self, batch: Batch, codes: Tensor) -> tuple[Pair, Two]:
+    def training_view(self, batch: Batch, codes: Tensor) -> tuple[Pair, Evidence]:
         """Return training cells, of some of which one modality is hidden, and the evidence without themselves."""
         pair = self.pair(batch)
         drawn = torch.rand(len(pair.has), device=pair.has.device)[:, None]
         half = self.config.modality_dropout / 2
         hidden = torch.cat([drawn < half, drawn >= 1 - half], 1) & pair.has.all(1, keepdim=True)
+        pair = pair.without(hidden)
+        if self.evidence is None:
+            return pair, ()
         with torch.no_grad():
-            evidence = self.evidence.leave_one_out(Profiles.genes(batch), Profiles.peaks(batch), codes)
-        return pair.without(hidden), evidence
+            return pair, self.evidence.leave_one_out(Profiles.genes(batch), Profiles.peaks(batch), codes)
 
     def make_first_head(self) -> nn.Sequential:
         """Make the head of stage 1, which both modalities share."""
@@ -134,8 +145,8 @@ class TokenFeatures(TokenStage):
 
     @property
     def embedding_width(self) -> int:
-        """Both modalities side by side."""
-        return 2 * self.config.dim
+        """Width of the mean of both modalities."""
+        return self.config.dim
 
     def make_head(self) -> None:
         """Make the head that both modalities share."""
@@ -144,7 +155,7 @@ class TokenFeatures(TokenStage):
     def forward(self, batch: Batch) -> Reading:
         """Read cells: the logits are the mean of both modalities'."""
         rna, atac = (x.mean(1) for x in self.features(self.pair(batch), self.told(batch)))
-        return Reading((self.head(rna) + self.head(atac)) / 2, torch.cat([rna, atac], 1))
+        return Reading((self.head(rna) + self.head(atac)) / 2, (rna + atac) / 2)
 
     def loss(self, batch: Batch, codes: Tensor) -> dict[str, Tensor]:
         """Return the sum of the losses of both modalities."""
@@ -201,11 +212,11 @@ class ScMoAnno(TokenStage):
         self.exchange.load_state_dict(own.exchange.state_dict())
         self.first_head.load_state_dict(own.head.state_dict())
 
-    def _read(self, pair: Pair, evidence: Two, features: Two) -> Reading:
+    def _read(self, pair: Pair, evidence: Evidence, features: Two) -> Reading:
         rna, atac = (x.mean(1) for x in self.encoder(*features))
         embedding = self._fused(rna, atac, pair.has)
         logits = self.head(embedding)
-        if self.config.evidence:
+        if self.evidence is not None:
             logits = logits + self.trust(evidence, pair.has)
         if self.linear is not None:
             logits = logits + self.linear(pair.rna * pair.has[:, :1])

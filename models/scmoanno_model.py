@@ -46,14 +46,13 @@ class PairAnnotator(AnnotatorModel):
         self.n_types = n_types
         self.make_parts(components.width)
         self.calibration = Calibration(n_types, self.embedding_width)
-        self.alone = nn.ModuleDict(
-            {name: Calibration(n_types, self.embedding_width) for name in self.modalities}
-        )
+        alone = self.modalities if self.stage == "train" else ()
+        self.alone = nn.ModuleDict({name: Calibration(n_types, self.embedding_width) for name in alone})
 
     def calibrations(self) -> dict[tuple[str, ...], Calibration]:
         """Return those of both modalities, and of either alone."""
         alone: Any = self.alone
-        return {self.modalities: self.calibration, **{(name,): alone[name] for name in self.modalities}}
+        return {self.modalities: self.calibration, **{(name,): alone[name] for name in alone}}
 
     @property
     @abstractmethod
@@ -117,7 +116,8 @@ def _notes(components: PairedComponents, asked: int) -> list[str]:
     """Say where there are fewer components than asked for."""
     found = zip(("RNA", "ATAC"), components.ranks, strict=True)
     return [
-        f"{n:,} components of {name}, of {asked:,} asked for: the training cells have no more"
+        f"{n:,} components of {name}, of {asked:,} asked for: as many as training cells, their features and attention"
+        " heads allow"
         for name, n in found
         if n < asked
     ]

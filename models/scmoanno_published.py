@@ -64,11 +64,11 @@ class PublishedStage(PairAnnotator):
     @classmethod
     def fit_components(cls, graphs: MultiomeGraphs, config: ScMoAnnoConfig, seed: int) -> PairedComponents:
         """Fit as many components as both modalities have, at most ``width``, and such that heads divide them."""
-        unit = config.unit
-        width = min(config.width, most_components(graphs)) // unit * unit
+        unit, most = config.unit, min(most_components(graphs))
+        width = min(config.width, most) // unit * unit
         if not width:
             raise InputError(
-                f"{graphs.root} has at most {most_components(graphs)} components in both modalities, fewer than the"
+                f"{graphs.root} has at most {most} components in both modalities, fewer than the"
                 f" attention heads need ({unit}). Set heads, encoder_heads and second_heads lower, or take more cells."
             )
         return PairedComponents.fitted(
@@ -134,8 +134,8 @@ class PublishedFeatures(PublishedStage):
 
     @property
     def embedding_width(self) -> int:
-        """Both modalities side by side."""
-        return 2 * self.gap
+        """Width of the mean of both modalities."""
+        return self.gap
 
     @property
     def heads_of_encoder(self) -> int:
@@ -149,7 +149,7 @@ class PublishedFeatures(PublishedStage):
     def forward(self, batch: Batch) -> Reading:
         """Read cells: the logits are the mean of both modalities'."""
         rna, atac = self.encode(self.features(self.pair(batch)))
-        return Reading((self.head(rna) + self.head(atac)) / 2, torch.cat([rna, atac], 1))
+        return Reading((self.head(rna) + self.head(atac)) / 2, (rna + atac) / 2)
 
     def loss(self, batch: Batch, codes: Tensor) -> dict[str, Tensor]:
         """Return the sum of the losses of both modalities."""

@@ -50,7 +50,8 @@ def fit(
     fold
         Train on this fold of the dataset.
     resume
-        Go on from the state in ``run``; the result is bit for bit that of an uninterrupted run.
+        Go on from the state in ``run``; the result is bit for bit that of an uninterrupted run. More epochs than
+        before do not lengthen a first stage whose second has begun.
     progress
         Show a bar.
     init
@@ -77,7 +78,7 @@ def fit(
     save_seen(run, train, model, init)
     if kind.epochs:
         run_epochs(Training(kind.task, model, train, validation, run, options, resume, progress))
-    if kind.task == "annotation":
+    if kind.task == "annotation" and kind.model.stage != "first":
         if kind.epochs:
             model = load_model(run).model
         calibrate(model, train[0], validation[0], seed=options.seed, progress=progress)

@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from random_dataset import write_random_dataset
 
 if TYPE_CHECKING:
     from handmade_experiment import Inputs
     from scweave.generators.simulate import SimulatedFiles
+
+# An example may be slow where other work shares the machine; that is no failure.
+settings.register_profile("scweave", deadline=None)
+settings.load_profile("scweave")
 
 SHARED_DATA = Path(os.environ.get("SCWEAVE_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -394,7 +394,9 @@ def test_one_modality_is_enough(simulated, modalities, tmp_path):
         )
         assert metrics["annotation"]["n"] > 0
         suffixes = {baseline.rpartition("_")[2] for baseline in metrics["baselines"]["annotation"]}
-        assert suffixes == ({"majority", "lsi", "tfidf"} if name == "atac" else {"majority", "pca", "logcounts"})
+        assert suffixes == (
+            {"majority", "lsi", "tfidf"} if name == "atac" else {"majority", "pca", "logcounts"}
+        )
     with pytest.raises(InputError, match="needs ATAC"):
         run(Job(tmp_path / "rna", tmp_path / "x", "hitanno"), progress=False)
     assert not (tmp_path / "x").exists()

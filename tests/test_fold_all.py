@@ -58,13 +58,38 @@ def test_an_interrupted_call_goes_on(dataset, finished, tmp_path):
     assert run_folds(begun, resume=True, progress=False) == metrics
 
 
+def test_types_are_judged_on_the_test_cells_of_all_folds(finished):
+    job, metrics = finished
+    counts = {}
+    for fold in range(FOLDS):
+        found = json.loads((job.out / f"fold-{fold}" / "metrics.json").read_text())["annotation"]["confusion"]
+        for name, row in zip(found["types"], found["counts"], strict=True):
+            for told, n in zip(found["types"], row, strict=True):
+                counts[name, told] = counts.get((name, told), 0) + n
+    pooled = metrics["pooled"]["annotation"]
+    for name, own in pooled["per_type"].items():
+        n = sum(cells for (truth, _), cells in counts.items() if truth == name)
+        assert own["n"] == n
+        assert own["recall"] == pytest.approx(counts[name, name] / n)
+    right = sum(n for (truth, told), n in counts.items() if truth == told)
+    assert pooled["accuracy"] == pytest.approx(right / sum(counts.values()))
+    assert pooled["n"] == sum(counts.values())
+
+
+def test_a_refused_fold_leaves_nothing(dataset, tmp_path):
+    job = Job(dataset, tmp_path / "all", "scmoanno", "published")  # more heads than there are components
+    with pytest.raises(InputError, match="fewer than the"):
+        run_folds(job, progress=False)
+    assert not (tmp_path / "all").exists()
+
+
 def test_figures_that_are_undefined_in_a_fold_are_left_out_of_its_mean():
     figures = [{"a": 1.0, "b": None, "per_type": {}}, {"a": 3.0, "b": 2.0, "per_type": {}}]
     runs = [
-        {"model": "m", "mode": "default", "split": "test", "annotation": one, "baselines": {"annotation": {}}}
+        {"model": "m", "mode": "default", "split": "test", "matching": one, "baselines": {"matching": {}}}
         for one in figures
     ]
-    found = summarise(runs)["annotation"]
+    found = summarise(runs)["matching"]
     assert found == {"a": {"mean": 2.0, "std": pytest.approx(2**0.5)}, "b": {"mean": 2.0, "std": 0.0}}
 
 

@@ -168,20 +168,21 @@ def test_where_cells_have_fewer_components_the_rest_is_zero_and_told(random_data
     kind = kind_of("scmoanno")
     model = kind.model.from_graphs(graphs, kind.config(**{**TINY["default"], "width": 64}))
     components = model.components
-    assert components.width == 64 and components.ranks[0] == min(rank, min(log.shape) - 1) < 64
+    most = max(most_components(graphs))
+    assert components.width == most < 64 and components.ranks[0] == min(rank, min(log.shape) - 1)
     for i, (part, name) in enumerate((("rna", "RNA"), ("atac", "ATAC"))):
         n = components.ranks[i]
         found = read(components, graphs, np.arange(len(graphs.cells)))[i]
         assert (found[:, n:] == 0).all() and (found[:, :n] != 0).any(0).all()
         assert not getattr(components, part).table[:, n:].any()
-        assert f"{n} components of {name}, of 64 asked for: the training cells have no more" in model.notes
+        assert any(note.startswith(f"{n} components of {name}, of 64 asked for") for note in model.notes)
     narrow = kind.model.from_graphs(graphs, kind.config(**{**TINY["default"], "width": 2, "gap": 1}))
     assert narrow.notes == [] and narrow.components.ranks == (2, 2)
 
 
 def test_published_components_are_as_many_as_both_modalities_have_and_heads_divide(random_dataset):
     graphs, kind = training_cells(random_dataset), kind_of("scmoanno", "published")
-    most = most_components(graphs)
+    most = min(most_components(graphs))
     rows = (graphs.rna_rows, graphs.atac_rows)
     cells = min(len(counted(one, cells_of(graphs))) for one in rows)
     assert most == min(cells, len(variable_genes(graphs)), len(graphs.peaks)) - 1

@@ -72,7 +72,7 @@ def dense_cell(model, pair, evidence, cell):
     head = model.head[1]
     if model.stage == "first":
         logits = [head.weight @ x + head.bias for x in means]
-        return (logits[0] + logits[1]) / 2, torch.cat(means), means
+        return (logits[0] + logits[1]) / 2, (means[0] + means[1]) / 2, means
     rna, atac = (x.mean(0) for x in dense_encoder(model.encoder, *features))
     has_rna, has_atac = pair.has[cell].tolist()
     share = torch.sigmoid(model.gate.weight[0] @ torch.cat([rna, atac]) + model.gate.bias[0])

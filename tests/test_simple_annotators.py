@@ -219,7 +219,10 @@ def test_the_table_of_baselines(table):
     assert list(table) == list(baseline_configs(("rna", "atac"))) == NAMES
     assert all(model.kind == name.split("_")[0] for name, model in table.items())
     assert all(model.optimisers(1e-3, 0.0) == [] and not list(model.parameters()) for model in table.values())
-    assert list(baseline_configs(["rna"])) == ["majority", *(n for n in NAMES if n.endswith(("_pca", "_logcounts")))]
+    assert list(baseline_configs(["rna"])) == [
+        "majority",
+        *(n for n in NAMES if n.endswith(("_pca", "_logcounts"))),
+    ]
     atac = [n for n in NAMES if n.endswith(("_lsi", "_tfidf"))]
     assert list(baseline_configs(["atac"])) == ["majority", *atac]
 
@@ -364,7 +367,10 @@ def test_unreduced_features_are_for_linear_models(train, kind):
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: FeatureConfig("umap"), "--set features=umap: choose auto, lsi, pca, both, tfidf, logcounts."),
+        (
+            lambda: FeatureConfig("umap"),
+            "--set features=umap: choose auto, lsi, pca, both, tfidf, logcounts.",
+        ),
         (lambda: FeatureConfig(width=0), "--set width=0: must be positive"),
         (lambda: FeatureConfig(neighbours=0), "--set neighbours=0: must be positive"),
         (lambda: FeatureConfig(C=-1), "--set C=-1: must not be negative"),

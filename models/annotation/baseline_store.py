@@ -23,7 +23,7 @@ from .model import AnnotatorModel, labelled
 
 TENSORS: Final = "baselines.safetensors"
 DESCRIPTION: Final = "baselines.json"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 def run_baselines(

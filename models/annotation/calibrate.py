@@ -40,13 +40,16 @@ def read_cells(
     """
     device, found = device_of(model), []
     model.eval()
+    # Cells that ask each other shall not have their like beside them, as files are often sorted by type.
+    order = np.arange(len(cells)) if model.reads_alone else np.random.default_rng(0).permutation(len(cells))
     bar = tqdm(total=len(cells), desc=label, unit="cell", disable=not progress)
     with bar:
-        for _, batch in batches(graphs, cells, model.at_once):
+        for _, batch in batches(graphs, cells[order], model.at_once):
             reading = model(batch.to(device))
             found.append((reading.logits.cpu(), reading.embedding.cpu()))
             bar.update(len(reading.logits))
-    logits, embedding = (torch.cat(parts) for parts in zip(*found, strict=True))
+    back = torch.from_numpy(np.argsort(order))
+    logits, embedding = (torch.cat(parts)[back] for parts in zip(*found, strict=True))
     return Reading(logits, embedding)
 
 

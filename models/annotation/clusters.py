@@ -14,7 +14,7 @@ from .draws import stratified
 Floats = NDArray[np.floating[Any]]
 Int64 = NDArray[np.int64]
 
-_MOST: Final = 20_000  # cells that are clustered
+_MOST: Final = 5_000  # cells that are clustered
 _STARTS: Final = 4
 
 
@@ -28,7 +28,7 @@ def cluster_metrics(embedding: Floats, codes: Int64, *, seed: int = 0) -> dict[s
     codes
         (cells,) types, none negative.
     seed
-        Decides the first centres and, of more than 20,000 cells, which are clustered.
+        Decides the first centres and, of more than 5,000 cells, which are clustered.
 
     Returns
     -------

@@ -125,13 +125,14 @@ class Components(nn.Module, ABC):
         return components
 
     @torch.no_grad()
-    def _settle(self, weighted: sparse.csr_matrix, table: Floats) -> None:
-        """Take a map (features, up to width), and centre and scale of the cells that it was fitted on."""
-        spread = (weighted @ table).std(0)
-        # Where cells have fewer components, the rest are noise that only new cells would have.
-        table = table * (spread > _NO_SPREAD * max(spread.max(), 1.0))
+    def _settle(self, weighted: sparse.csr_matrix, table: Floats, features: Int64 | slice) -> None:
+        """Take a map of some features (features, up to width), and centre and scale of the cells it was fitted on."""
         sums = weighted @ table
-        self.table[:, : table.shape[1]] = torch.from_numpy(table)
+        spread = sums.std(0)
+        # Where cells have fewer components, the rest are noise that only new cells would have.
+        kept = spread > _NO_SPREAD * max(spread.max(), 1.0)
+        table[:, ~kept], sums[:, ~kept] = 0, 0
+        self.table[features, : table.shape[1]] = torch.from_numpy(table).to(self.table.dtype)
         self.centre[: table.shape[1]] = torch.from_numpy(sums.mean(0))
         scale = float(np.sqrt(sums.var(0).mean()))
         self.scale.fill_(scale if scale > 0 else 1.0)
@@ -159,7 +160,7 @@ class Lsi(Components):
         table = TruncatedSVD(used, random_state=seed).fit(weighted).components_.T
         depth = np.log1p(np.asarray(rows.matrix(some).sum(1), np.float64).ravel())
         begin = int(abs(_correlation(weighted @ table[:, 0], depth)) > _OF_DEPTH)
-        self._settle(weighted, table[:, begin : begin + width])
+        self._settle(weighted, table[:, begin : begin + width].copy(), slice(None))
 
     def weigh(self, profiles: Profiles) -> Tensor:
         """Return TF-IDF, (nodes,)."""
@@ -189,9 +190,7 @@ class Pca(Components):
         used = min(self.table.shape[1], min(chosen.shape) - 1)
         if used < 1 or not _vary(chosen):
             return
-        table = np.zeros((rows.n_columns, used))
-        table[genes] = principal_axes(chosen, used, seed=seed)
-        self._settle(weighted, table)
+        self._settle(chosen, principal_axes(chosen, used, seed=seed).copy(), genes)
 
     def weigh(self, profiles: Profiles) -> Tensor:
         """Return log-normalised counts, (nodes,)."""

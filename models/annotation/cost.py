@@ -34,8 +34,9 @@ def cost_of(model: nn.Module, batch: Batch) -> dict[str, int]:
 
     Returns
     -------
-    ``parameters`` (trained numbers), ``fitted`` (numbers that were fitted, not trained), ``flops_per_cell``
-    (floating-point operations of matrix products, dense and sparse; two for each product and sum).
+    ``parameters`` (numbers that training may change), ``fitted`` (those that were fitted), ``flops_per_cell``
+    (floating-point operations, two for each product and sum: of attention, dense products and weighted sums of
+    features; others, like distances, are not counted).
     """
     model.eval()
     with FlopCounterMode(display=False, custom_mapping=_ON_CPU) as counter, counted() as sparse:

@@ -29,7 +29,6 @@ Int64 = NDArray[np.int64]
 Floats = NDArray[np.floating[Any]]
 
 ANNOTATION: Final = "annotation"  # what is judged, in metrics files
-_COSTED: Final = 32  # cells of which the cost is the mean
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def evaluate_annotator(
         "fold": graphs.fold,
         "notes": [*model.notes, *(f"{name}: {note}" for name, b in usable.items() for note in b.notes)],
         "unknown_types": {str(name): int(n) for name, n in zip(unknown, counts, strict=True)},
-        "cost": _cost(model, graphs, cells[:_COSTED]),
+        "cost": _cost(model, graphs, cells[: model.at_once]),
         "baselines": {},
     }
     readings = {}

@@ -122,11 +122,12 @@ class PairedComponents(nn.Module):
         return Pair(self.rna(genes), self.atac(peaks), has)
 
 
-def most_components(graphs: MultiomeGraphs) -> int:
-    """Return how many components training cells can have in both modalities."""
+def most_components(graphs: MultiomeGraphs) -> tuple[int, int]:
+    """Return how many components of RNA and of ATAC training cells can have."""
     cells, _ = graphs.pairs_of(range(len(graphs)))
-    rna, atac = (len(_with_counts(rows, cells)) - 1 for rows in (graphs.rna_rows, graphs.atac_rows))
-    return max(min(rna, atac, len(variable_genes(graphs)) - 1, len(graphs.peaks) - 1), 0)
+    rna, atac = (len(_with_counts(rows, cells)) for rows in (graphs.rna_rows, graphs.atac_rows))
+    found = min(rna, len(variable_genes(graphs))), min(atac, len(graphs.peaks))
+    return max(found[0] - 1, 0), max(found[1] - 1, 0)
 
 
 def _with_counts(rows: CsrRows, cells: Int64) -> Int64:
