@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from shutil import rmtree
 from typing import Any, Final
 
 import numpy as np
@@ -12,10 +13,11 @@ import pandas as pd
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.whole import write_json
-from ..models.annotation.metrics import agreement, per_type, rare_types
-from .jobs import FINETUNE, Job, create_folder
+from ..models.annotation.metrics import agreement, per_type, rare_recall
+from .jobs import FINETUNE, Job, check_same, create_folder, describe
 
 ALL: Final = "all"
+CONFIG: Final = "config.json"
 
 
 def parse_fold(text: str | None) -> int | str | None:
@@ -57,22 +59,27 @@ def run_folds(job: Job, *, resume: bool = False, progress: bool = True) -> dict[
     """
     from ..train import run
 
-    n = MultiomeGraphs(job.dataset).store.folds
+    graphs = MultiomeGraphs(job.dataset)
+    n = graphs.store.folds
     if job.stage != FINETUNE or job.further:
         raise InputError(f"--fold {ALL} belongs to one data set and --stage {FINETUNE}. Leave it out.")
     if not n:
         raise InputError(f"{job.dataset} has no folds. Build it with --folds K.")
     if job.out.exists() and not resume:
         raise InputError(f"{job.out} exists already. Go on with --resume, or choose another --out.")
+    description = {**describe(job, graphs), "folds": n}
+    if resume and job.out.exists():
+        check_same(job.out, description)
     create_folder(job.out)
+    write_json(job.out / CONFIG, description)
     found = []
     for fold in range(n):
         one = replace(job, fold=fold, out=job.out / f"fold-{fold}")
         try:
             found.append(run(one, resume=resume and one.out.exists(), progress=progress))
         except InputError:
-            if not any(job.out.iterdir()):
-                job.out.rmdir()
+            if [file.name for file in job.out.iterdir()] == [CONFIG]:
+                rmtree(job.out)
             raise
     metrics = summarise(found)
     write_json(job.out / "metrics.json", metrics)
@@ -90,11 +97,10 @@ def summarise(folds: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "folds": len(folds),
         **{task: _spread([one[task] for one in folds]) for task in tasks},
         "pooled": {
-            task: pooled([one[task]["confusion"] for one in folds])
-            for task in tasks
-            if "confusion" in first[task]
+            task: pooled([one[task] for one in folds]) for task in tasks if "confusion" in first[task]
         },
-        "notes": list(dict.fromkeys(note for one in folds for note in one.get("notes", ()))),
+        "notes": _notes([one.get("notes", ()) for one in folds]),
+        **({"cost": first["cost"]} if "cost" in first else {}),
         "baselines": {
             task: {
                 name: _spread([one["baselines"][task][name] for one in folds])
@@ -105,20 +111,25 @@ def summarise(folds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def pooled(confusions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _notes(folds: Sequence[Sequence[str]]) -> list[str]:
+    """Tell what holds of all folds once, and the rest by fold."""
+    shared = [note for note in folds[0] if all(note in one for one in folds)]
+    return shared + [f"fold {i}: {note}" for i, one in enumerate(folds) for note in one if note not in shared]
+
+
+def pooled(figures: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return figures of types among the test cells of all folds together: every cell is tested once."""
-    frames = [pd.DataFrame(one["counts"], index=one["types"], columns=one["types"]) for one in confusions]
+    known = [one["confusion"] for one in figures]
+    frames = [pd.DataFrame(one["counts"], index=one["types"], columns=one["types"]) for one in known]
     types = list(dict.fromkeys(name for frame in frames for name in frame.index))
     total = sum(frame.reindex(index=types, columns=types, fill_value=0) for frame in frames)
     counts = np.asarray(total, np.int64)
-    found = per_type(counts, types)
-    rare = [types[i] for i in rare_types(counts)]
-    recalls = [recall for name in rare if (recall := found[name]["recall"]) is not None]
+    rare = [name for name in types if any(name in one["rare_types"] for one in figures)]
     return {
         **agreement(counts),
-        "rare_recall": float(np.mean(recalls)) if recalls else None,
+        "rare_recall": rare_recall(counts, types, rare),
         "n": int(counts.sum()),
-        "per_type": found,
+        "per_type": per_type(counts, types),
         "rare_types": rare,
         "confusion": {"types": types, "counts": counts.tolist()},
     }

@@ -110,7 +110,9 @@ def accelerator(options: TrainOptions) -> str:
 def _train(training: Training, keeper: RunKeeper) -> None:
     """Train, or take part in it as one of several processes."""
     options, part = training.options, share()
-    bars = [OverallBar(options.epochs, keeper.done)] if training.progress and part[0] == 0 else []
+    label = "stage 1" if getattr(training.model, "stage", "") == "first" else "train"
+    shown = training.progress and part[0] == 0
+    bars = [OverallBar(options.epochs, keeper.done, label)] if shown else []
     with _quiet_lightning():
         trainer = _trainer(options, options.epochs - keeper.done, [keeper, *bars])
         shuffled = GraphLoader(

@@ -123,9 +123,10 @@ class AnnotatorPredictor:
     def outputs(self) -> dict[str, str]:
         """Name what is predicted."""
         read = " and ".join(name.upper() for name in self.model.reads(self.modalities))
+        depends = "" if self.model.reads_alone else ", and of the cells that are read with it"
         novel = f"; {NOVEL} where its probability is below {self.novel_below:g}" if self.novel_below else ""
         return {
-            LABEL: f"likeliest cell type, from the {read} profile{novel}",
+            LABEL: f"likeliest cell type, from the {read} profile{depends}{novel}",
             CONFIDENCE: "probability of that type, calibrated on validation cells",
             NOVELTY: "mean share of held-out cells that are told with more confidence, and that lie nearer to a type",
             PROBABILITIES: "probabilities of the types, in the order of cell_types",
@@ -168,9 +169,10 @@ def predictor_of(model: Any, modalities: tuple[str, ...], *, novel_below: float 
     """
     predictor: Predictor
     if isinstance(model, AnnotatorModel):
+        between = " or " if model.either else " and "
         if missing := [name.upper() for name in model.reads(modalities) if name not in modalities]:
             raise InputError(
-                f"this {model.kind} reads {' and '.join(model.modalities).upper()}, and the query has no"
+                f"this {model.kind} reads {between.join(name.upper() for name in model.modalities)}, and the query has no"
                 f" {missing[0]}. Pass a query that has it, or train a model on what there is."
             )
         predictor = AnnotatorPredictor(model, modalities, _threshold(model, novel_below))

@@ -131,14 +131,14 @@ class RunKeeper(Callback):
 class OverallBar(Callback):
     """One progress bar over all epochs, with the time that is left and the latest scores."""
 
-    def __init__(self, epochs: int, done: int) -> None:
-        self.epochs, self.done = epochs, done
+    def __init__(self, epochs: int, done: int, label: str = "train") -> None:
+        self.epochs, self.done, self.label = epochs, done, label
         self.bar: tqdm[Any] | None = None
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Open the bar."""
         steps = int(trainer.num_training_batches)
-        self.bar = tqdm(total=self.epochs * steps, initial=self.done * steps, desc="train", unit="batch")
+        self.bar = tqdm(total=self.epochs * steps, initial=self.done * steps, desc=self.label, unit="batch")
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Advance by a batch."""

@@ -29,7 +29,7 @@ def check_choices(config: Any, stages: Sequence[str], fusions: Sequence[str]) ->
     """Refuse words that are no choice, and numbers outside of their range."""
     for name, choices in {**_CHOICES, "stages": tuple(stages), "fusion": tuple(fusions)}.items():
         if getattr(config, name) not in choices:
-            raise InputError(f"--set {name}={getattr(config, name)}: choose {' or '.join(choices)}.")
+            raise InputError(f"--set {name}={getattr(config, name)}: choose {', '.join(choices)}.")
     for name in ("width", "gap", "heads", "hidden"):
         if not getattr(config, name) > 0:
             raise InputError(f"--set {name}={getattr(config, name)}: must be positive.")

@@ -43,6 +43,8 @@ def parse_settings(settings: Sequence[str], config: type, given: Mapping[str, An
 
 def _typed(key: str, text: str, hint: Any, default: Any) -> Any:
     """Read a value by the type of its field; what is a choice of words stays text, and is checked by the configuration."""
+    if text.lower() == "none" and type(None) in get_args(hint):
+        return None
     kind = next((t for t in (get_args(hint) or (hint,)) if t in (bool, int, float)), str)
     try:
         if kind is bool:

@@ -116,6 +116,13 @@ def test_recall_of_rare_types():
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=6))
 def test_rare_types_are_those_of_less_than_two_percent_that_there_are(sizes):
-    counts = np.diag(sizes)
-    expected = [i for i, n in enumerate(sizes) if n and 100 * n < 2 * sum(sizes)]
-    assert rare_types(counts).tolist() == expected
+    names = [f"t{i}" for i in range(len(sizes))]
+    expected = [name for name, n in zip(names, sizes, strict=True) if 0 < n and 50 * n < sum(sizes)]
+    assert rare_types(np.array(sizes), names) == expected
+
+
+def test_rare_types_may_be_those_of_a_whole_dataset():
+    codes = np.array([0, 0, 1, 1, 2])
+    found = annotation_metrics(np.eye(3)[[0, 0, 1, 0, 2]], codes, ["a", "b", "c"], rare=["b", "d"])
+    assert found["rare_types"] == ["b"]
+    assert found["rare_recall"] == 0.5

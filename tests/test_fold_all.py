@@ -51,10 +51,21 @@ def test_every_fold_is_a_run_of_its_own(finished):
         assert (own / "model.safetensors").is_file()
 
 
-def test_an_interrupted_call_goes_on(dataset, finished, tmp_path):
+def test_an_interrupted_call_goes_on(finished, tmp_path, monkeypatch):
     job, metrics = finished
     begun = replace(job, out=tmp_path / "all")
-    run(replace(begun, fold=0, out=begun.out / "fold-0"), progress=False)
+
+    def until_the_second(one, **how):
+        if one.fold == 1:
+            raise KeyboardInterrupt
+        return run(one, **how)
+
+    monkeypatch.setattr("scweave.train.run", until_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        run_folds(begun, progress=False)
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="cannot be resumed: seed was 0 and is 1"):
+        run_folds(replace(begun, seed=1), resume=True, progress=False)
     assert run_folds(begun, resume=True, progress=False) == metrics
 
 

@@ -124,7 +124,7 @@ def test_a_dataset_of_one_modality_is_predicted(default, modalities, simulated, 
     assert list(trained_on[whole.barcodes]) == list(whole.labels)
     with pytest.raises(InputError, match=r"training scmoanno needs RNA and ATAC, and .* has no ATAC"):
         annotator("default").fit(own)
-    with pytest.raises(InputError, match="this scmoanno reads RNA AND ATAC, and the query has no RNA"):
+    with pytest.raises(InputError, match="this scmoanno reads RNA or ATAC, and the query has no RNA"):
         default.predict(graphs.only([]))
 
 

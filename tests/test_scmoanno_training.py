@@ -76,7 +76,13 @@ def test_few_cells_get_balanced_types_and_a_linear_map(cells, balance, linear):
 def test_the_usual_training_is_the_documented_one():
     for stage in ("train", "first"):
         kind = kind_of("scmoanno", "default", stage)
-        assert (kind.epochs, kind.batch_size, kind.lr, kind.clip, kind.fewest_steps) == (8, 128, 2e-3, 1.0, 32)
+        assert (kind.epochs, kind.batch_size, kind.lr, kind.clip, kind.fewest_steps) == (
+            8,
+            128,
+            2e-3,
+            1.0,
+            32,
+        )
         assert kind.usual_batch(350) == 10
         kind = kind_of("scmoanno", "published", stage)
         assert (kind.epochs, kind.patience, kind.batch_size, kind.lr) == (30, 5, 64, 1e-4)

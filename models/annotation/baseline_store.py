@@ -58,7 +58,7 @@ def run_baselines(
     if models is None:
         if graphs.fingerprint != trained_on["dataset"]:
             raise InputError(
-                f"{run} has no baselines yet, and they are fitted on the cells the model was trained on. Evaluate the"
+                f"{run} has no baselines of this version yet, and they are fitted on the cells the model was trained on. Evaluate the"
                 " model on that dataset first."
             )
         train, validation = (labelled(graphs.part(split=split)) for split in ("train", "validation"))
@@ -67,7 +67,11 @@ def run_baselines(
             calibrate(model, train, validation, seed=seed)
         save_baselines(run, models, trained_on)
     readable = [name for name in graphs.modalities if same_features(loaded, graphs, name)]
-    return {name: model for name, model in models.items() if set(model.modalities) <= set(readable)}
+    return {
+        name: model
+        for name, model in models.items()
+        if model.tells_alike or set(model.modalities) <= set(readable)
+    }
 
 
 def save_baselines(run: Path, models: Mapping[str, AnnotatorModel], trained_on: Mapping[str, Any]) -> None:

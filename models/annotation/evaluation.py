@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,10 +19,9 @@ from ...graphs.errors import InputError
 from ...graphs.schema import Split
 from ..devices import device_of
 from .calibrate import read_cells
-from .calibration import Calibration
 from .clusters import cluster_metrics
 from .cost import cost_of
-from .metrics import annotation_metrics, reliability
+from .metrics import annotation_metrics, rare_types, reliability
 from .model import AnnotatorModel, Reading, codes_of
 
 Int64 = NDArray[np.int64]
@@ -89,22 +88,14 @@ def evaluate_annotator(
     InputError
         The split has no labelled cells.
     """
-    cells, _ = graphs.part(split=split).pairs_of(range(len(graphs.part(split=split))))
-    cells = cells[graphs.cell_type_codes[cells] >= 0]
-    if not len(cells):
-        raise InputError(f"{graphs.root} has no labelled {split} cells. Build it with --labels COL.")
-    names = np.array(graphs.cell_types, dtype=object)[graphs.cell_type_codes[cells]]
-    usable = {
-        name: b for name, b in baselines.items() if set(b.reads(graphs.modalities)) <= set(graphs.modalities)
+    judge = _Judge.of(graphs, split)
+    usable = {name: b for name, b in baselines.items() if judge.readable_by(b)}
+    told = {
+        name: judge.figures(baseline, judge.read(baseline, graphs.modalities), graphs.modalities)
+        for name, baseline in tqdm(usable.items(), desc="baselines", disable=not progress)
     }
-    told: dict[str, Any] = {}
-    for name, baseline in tqdm(usable.items(), desc="baselines", disable=not progress):
-        own = baseline.calibration_of(graphs.modalities)
-        told[name] = _figures(
-            baseline, own, read_cells(baseline, graphs, cells), _codes(baseline, graphs, cells)
-        )
-    codes = _codes(model, graphs, cells)
-    unknown, counts = np.unique(names[codes < 0].astype(str), return_counts=True)
+    codes = judge.codes(model)
+    unknown, counts = np.unique(judge.names[codes < 0].astype(str), return_counts=True)
     metrics: dict[str, Any] = {
         "model": model.kind,
         "mode": model.mode,
@@ -112,15 +103,13 @@ def evaluate_annotator(
         "fold": graphs.fold,
         "notes": [*model.notes, *(f"{name}: {note}" for name, b in usable.items() for note in b.notes)],
         "unknown_types": {str(name): int(n) for name, n in zip(unknown, counts, strict=True)},
-        "cost": _cost(model, graphs, cells[: model.at_once]),
+        "cost": judge.cost(model),
         "baselines": {},
     }
     readings = {}
     for task, modalities in _tasks(model, graphs).items():
-        readings[task] = read_cells(
-            model, graphs.only(modalities), cells, label=f"{model.kind} {task}", progress=progress
-        )
-        metrics[task] = _figures(model, model.calibration_of(modalities), readings[task], codes)
+        readings[task] = judge.read(model, modalities, label=f"{model.kind} {task}", progress=progress)
+        metrics[task] = judge.figures(model, readings[task], modalities)
         metrics["baselines"][task] = {
             name: told[name]
             for name, b in usable.items()
@@ -129,7 +118,7 @@ def evaluate_annotator(
     reading = readings[ANNOTATION]
     calibration = deepcopy(model.calibration_of(graphs.modalities)).cpu()
     probabilities = _array(calibration.probabilities(reading.logits))
-    return Judgement(metrics, codes, names, probabilities, _array(reading.embedding))
+    return Judgement(metrics, codes, judge.names, probabilities, _array(reading.embedding))
 
 
 def _tasks(model: AnnotatorModel, graphs: MultiomeGraphs) -> dict[str, tuple[str, ...]]:
@@ -139,28 +128,62 @@ def _tasks(model: AnnotatorModel, graphs: MultiomeGraphs) -> dict[str, tuple[str
     return {ANNOTATION: graphs.modalities, **{f"{ANNOTATION}_{name}": (name,) for name in alone}}
 
 
-def _cost(model: AnnotatorModel, graphs: MultiomeGraphs, cells: Int64) -> dict[str, int]:
-    return cost_of(model, graphs.batch_of_pairs(cells, cells, cis=False).to(device_of(model)))
+@dataclass(frozen=True)
+class _Judge:
+    """The labelled cells of a split: row numbers, names of their types, and which types of the dataset are rare."""
 
+    graphs: MultiomeGraphs
+    cells: Int64
+    names: NDArray[np.object_]
+    rare: list[str]
 
-def _figures(
-    model: AnnotatorModel, calibration: Calibration, reading: Reading, codes: Int64
-) -> dict[str, Any]:
-    calibration = deepcopy(calibration).cpu()  # where readings are
-    probabilities = _array(calibration.probabilities(reading.logits))
-    novelty, embedding = (
-        _array(calibration.novelty(reading.logits, reading.embedding)),
-        _array(reading.embedding),
-    )
-    found = annotation_metrics(probabilities, codes, model.cell_types, novelty=novelty)
-    return {**cluster_metrics(embedding[codes >= 0], codes[codes >= 0]), **found}
+    @classmethod
+    def of(cls, graphs: MultiomeGraphs, split: Split) -> _Judge:
+        part = graphs.part(split=split)
+        cells, _ = part.pairs_of(range(len(part)))
+        cells = cells[graphs.cell_type_codes[cells] >= 0]
+        if not len(cells):
+            raise InputError(f"{graphs.root} has no labelled {split} cells. Build it with --labels COL.")
+        names = np.array(graphs.cell_types, dtype=object)[graphs.cell_type_codes[cells]]
+        labelled = graphs.cell_type_codes[graphs.cell_type_codes >= 0]
+        sizes = np.bincount(labelled, minlength=len(graphs.cell_types))
+        return cls(graphs, cells, names, rare_types(sizes, graphs.cell_types))
 
+    def readable_by(self, model: AnnotatorModel) -> bool:
+        """Whether the dataset has what a baseline reads."""
+        there = self.graphs.modalities
+        return model.tells_alike or set(model.reads(there)) <= set(there)
 
-def _codes(model: AnnotatorModel, graphs: MultiomeGraphs, cells: Int64) -> Int64:
-    """Place each cell's type, by name, in the vocabulary of training."""
-    places = codes_of(model.cell_types, graphs)[torch.from_numpy(graphs.cell_type_codes[cells])]
-    codes: Int64 = places.numpy()
-    return codes
+    def codes(self, model: AnnotatorModel) -> Int64:
+        """Place each cell's type, by name, in the vocabulary of training."""
+        places = codes_of(model.cell_types, self.graphs)[
+            torch.from_numpy(self.graphs.cell_type_codes[self.cells])
+        ]
+        codes: Int64 = places.numpy()
+        return codes
+
+    def read(self, model: AnnotatorModel, modalities: Sequence[str], **how: Any) -> Reading:
+        """Read the cells as if some modalities had been measured."""
+        return read_cells(model, self.graphs.only(modalities), self.cells, **how)
+
+    def cost(self, model: AnnotatorModel) -> dict[str, int]:
+        """Count what reading takes, over as many cells as are read at a time."""
+        some = self.cells[: model.at_once]
+        return cost_of(model, self.graphs.batch_of_pairs(some, some, cis=False).to(device_of(model)))
+
+    def figures(self, model: AnnotatorModel, reading: Reading, modalities: Sequence[str]) -> dict[str, Any]:
+        """Compare a reading of some modalities with the labels."""
+        own = model.calibration if model.tells_alike else model.calibration_of(modalities)
+        calibration, codes = deepcopy(own).cpu(), self.codes(model)  # where readings are
+        probabilities = _array(calibration.probabilities(reading.logits))
+        novelty, embedding = (
+            _array(calibration.novelty(reading.logits, reading.embedding)),
+            _array(reading.embedding),
+        )
+        found = annotation_metrics(probabilities, codes, model.cell_types, novelty=novelty, rare=self.rare)
+        none = np.zeros(0, np.int64)  # where all cells are told alike, an embedding says nothing
+        known = none if model.tells_alike else np.flatnonzero(codes >= 0)
+        return {**cluster_metrics(embedding[known], codes[known]), **found}
 
 
 def _array(values: Tensor) -> Floats:

@@ -17,7 +17,7 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
 BINS: Final = 15
-RARE: Final = 0.02  # types of a smaller share of the judged cells are rare
+RARE: Final = 0.02  # types of a smaller share of cells are rare
 
 
 def annotation_metrics(
@@ -27,6 +27,7 @@ def annotation_metrics(
     *,
     confidence: Floats | None = None,
     novelty: Floats | None = None,
+    rare: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Return how well the likeliest types agree with the truth.
 
@@ -44,15 +45,16 @@ def annotation_metrics(
         (cells,) from 0 to 1; the largest probability where it is not given.
     novelty
         (cells,) larger for stranger cells.
+    rare
+        Which types are rare; those of less than 2 % of the judged cells when None.
 
     Returns
     -------
     Ready for JSON, None where a figure is undefined. Scalars first: ``accuracy``, ``balanced_accuracy``,
-    ``rare_recall`` (mean over rare types),
     ``macro_f1`` (over types that cells have or were told to have), ``kappa`` (Cohen's), ``jaccard_micro``,
-    ``jaccard_weighted``, ``ece`` (expected calibration error, 15 bins), ``novelty_auroc`` (unknown against
+    ``jaccard_weighted``, ``rare_recall`` (mean over rare types that cells have), ``ece`` (expected calibration error, 15 bins), ``novelty_auroc`` (unknown against
     known types), ``confidence_auroc`` (right against wrong), ``n`` cells judged and ``n_unknown``. Then
-    ``per_type`` (``precision, recall, f1, n``) and ``confusion`` (``types``; ``counts``, truth x predicted).
+    ``per_type`` (``precision, recall, f1, n``), ``rare_types`` and ``confusion`` (``types``; ``counts``, truth x predicted).
 
     Raises
     ------
@@ -65,17 +67,17 @@ def annotation_metrics(
     counts = confusion_counts(truth, told, len(cell_types))
     sure = (probabilities.max(1) if confidence is None else confidence)[known].astype(np.float64)
     right = truth == told
-    rare = rare_types(counts)
+    chosen = rare_types(counts.sum(1), cell_types) if rare is None else [t for t in cell_types if t in rare]
     return {
         **agreement(counts),
-        "rare_recall": mean_or_none(_ratio(counts.diagonal(), counts.sum(1))[rare]),
+        "rare_recall": rare_recall(counts, cell_types, chosen),
         "ece": calibration_error(reliability(sure, right)),
         "novelty_auroc": None if novelty is None else _auroc(novelty, ~known),
         "confidence_auroc": _auroc(sure, right),
         "n": len(truth),
         "n_unknown": len(codes) - len(truth),
         "per_type": per_type(counts, cell_types),
-        "rare_types": [cell_types[i] for i in rare],
+        "rare_types": chosen,
         "confusion": {"types": list(cell_types), "counts": counts.tolist()},
     }
 
@@ -103,10 +105,16 @@ def agreement(counts: Int64) -> Figures:
     }
 
 
-def rare_types(counts: Int64) -> Int64:
-    """Return the types, by number, that have less than 2 % of the cells of truth x predicted, and one or more."""
-    support = counts.sum(1)
-    return np.flatnonzero((support > 0) & (support < RARE * support.sum()))
+def rare_types(sizes: Int64, cell_types: Sequence[str]) -> list[str]:
+    """Name the types that have less than 2 % of the cells, and one or more, given their numbers of cells."""
+    rare = (sizes > 0) & (sizes < RARE * sizes.sum())
+    return [name for name, is_rare in zip(cell_types, rare, strict=True) if is_rare]
+
+
+def rare_recall(counts: Int64, cell_types: Sequence[str], rare: Sequence[str]) -> float | None:
+    """Return the mean recall of rare types that cells have, from truth x predicted; None where none has."""
+    which = [i for i, name in enumerate(cell_types) if name in rare]
+    return mean_or_none(_ratio(counts.diagonal(), counts.sum(1))[which])
 
 
 def per_type(counts: Int64, cell_types: Sequence[str]) -> dict[str, dict[str, float | None]]:
