@@ -117,7 +117,7 @@ def test_recall_of_rare_types():
 @given(st.lists(st.integers(0, 400), min_size=1, max_size=6))
 def test_rare_types_are_those_of_less_than_two_percent_that_there_are(sizes):
     names = [f"t{i}" for i in range(len(sizes))]
-    expected = [name for name, n in zip(names, sizes, strict=True) if 0 < n and 50 * n < sum(sizes)]
+    expected = [name for name, n in zip(names, sizes, strict=True) if n > 0 and 50 * n < sum(sizes)]
     assert rare_types(np.array(sizes), names) == expected
 
 
