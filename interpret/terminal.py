@@ -64,7 +64,9 @@ def show_types(per_type: dict[str, dict[str, Any]], rare: Sequence[str] = ()) ->
     show_table("the model's figures of each type", columns, common)
     if rare:
         show_table(
-            "of rare types, of less than 2 % of the labelled cells", columns, {name: rows[name] for name in rare}
+            "of rare types, of less than 2 % of the labelled cells",
+            columns,
+            {name: rows[name] for name in rare},
         )
 
 
