@@ -290,10 +290,10 @@ BAD = [
     *[({"smoothing": value}, f"--set smoothing={value}: must be positive") for value in (0.0, math.inf)],
     *[({"first_weight": value}, f"--set first_weight={value}: must") for value in (-1.0, math.inf, math.nan)],
     ({"cycle": -1}, "--set cycle=-1: must not be negative"),
-    ({"stages": "third"}, "--set stages=third: choose together or frozen or unfrozen or second"),
-    ({"attention": "all"}, "--set attention=all: choose cross or self or none"),
-    ({"fusion": "fixed"}, "--set fusion=fixed: choose learned or direct"),
-    ({"peaks": "tfidf"}, "--set peaks=tfidf: choose lsi or pca"),
+    ({"stages": "third"}, "--set stages=third: choose together, frozen, unfrozen, second"),
+    ({"attention": "all"}, "--set attention=all: choose cross, self, none"),
+    ({"fusion": "fixed"}, "--set fusion=fixed: choose learned, direct"),
+    ({"peaks": "tfidf"}, "--set peaks=tfidf: choose lsi, pca"),
 ]
 
 

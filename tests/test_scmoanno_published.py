@@ -243,8 +243,8 @@ def test_usual_settings_are_the_published_ones():
         ({"rna_share": 1.1}, "--set rna_share=1.1: choose a number from 0 to 1"),
         ({"gap": 100}, "--set gap=100: must be a multiple of encoder_heads=16 and second_heads=64"),
         ({"variable_peaks": -1}, "--set variable_peaks=-1: must not be negative"),
-        ({"stages": "together"}, "--set stages=together: choose frozen or unfrozen or second"),
-        ({"fusion": "learned"}, "--set fusion=learned: choose fixed or direct"),
+        ({"stages": "together"}, "--set stages=together: choose frozen, unfrozen, second"),
+        ({"fusion": "learned"}, "--set fusion=learned: choose fixed, direct"),
         ({"dropout": 1.0}, "--set dropout=1.0: choose a number from 0 to below 1"),
     ],
 )
@@ -269,4 +269,5 @@ def test_every_choice_trains_and_comes_back(simulated_dataset, tmp_path, setting
         assert np.array_equal(one.probabilities, other.probabilities)
         assert np.isfinite(one.probabilities).all() and np.isfinite(one.embedding).all()
         told = " and ".join(name.upper() for name in modalities)
-        assert one.about["scweave_label"] == f"likeliest cell type, from the {told} profile"
+        depends = "and of the cells that are read with it"
+        assert one.about["scweave_label"] == f"likeliest cell type, from the {told} profile, {depends}"
