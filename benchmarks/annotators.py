@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,7 @@ def judge(trial: Trial) -> dict[str, Figures]:
     found: dict[str, Figures] = {}
     models = {trial.method: model}
     if trial.method == "hitanno_default":
-        models[EVIDENCE] = evidence_alone(model)
+        models[EVIDENCE] = evidence_alone(deepcopy(model))
     for method, one in models.items():
         metrics = evaluate_annotator(one, graphs, {}, progress=False).metrics
         for task in metrics["baselines"]:
