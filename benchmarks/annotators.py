@@ -151,9 +151,7 @@ def prepare(source: Source, seeds: int, data: Path, folder: Path) -> Iterator[tu
     """Build the data set of each seed, or one with folds; give folder, seed and fold."""
     for seed in range(1 if source.folds else seeds):
         out = folder / f"{source.name.replace('/', '-')}-{seed}"
-        options = BuildOptions(
-            labels=source.labels, donor=source.donor, seed=seed, folds=source.folds or None
-        )
+        options = BuildOptions(labels=source.labels, donor=source.donor, seed=seed, folds=source.folds)
         files = [data / source.files.format(name) for name in MODALITIES]
         build(files, out, gtf=data / source.gtf, options=options, progress=False)
         for fold in range(source.folds) if source.folds else (None,):
