@@ -59,7 +59,6 @@ class PublishedStage(PairAnnotator):
     reads_alone: ClassVar[bool] = False
     at_once: ClassVar[int] = 64
     config: ScMoAnnoConfig
-    encoder_heads: int
 
     @classmethod
     def fit_components(cls, graphs: MultiomeGraphs, config: ScMoAnnoConfig, seed: int) -> PairedComponents:

@@ -18,7 +18,7 @@ from scweave.models.annotation.paired_components import Pair
 from scweave.models.layers.profiles import Profiles
 from scweave.models.registry import kind_of
 from scweave.models.scmoanno_config import TokenConfig
-from tiny_pairs import TINY, cells_of, dense_of, emptied, make_model, training_cells
+from tiny_pairs import TINY, cells_of, cells_with_gaps, dense_of, make_model, training_cells
 
 STAGES = ["first", "train"]
 SMOOTHING = 0.2
@@ -27,14 +27,7 @@ CALM = {"head_dropout": 0.0, "modality_dropout": 0.0, "smoothing": SMOOTHING}
 
 @pytest.fixture(scope="module")
 def graphs(simulated_dataset):
-    """Training cells, some without RNA and others without ATAC."""
-    found = training_cells(simulated_dataset)
-    cells = cells_of(found)
-    found.rna_rows, found.atac_rows = (
-        emptied(found.rna_rows, cells[2:5]),
-        emptied(found.atac_rows, cells[6:8]),
-    )
-    return found
+    return cells_with_gaps(simulated_dataset)
 
 
 @pytest.fixture(scope="module")

@@ -19,21 +19,14 @@ from scweave.models.checkpoint import WEIGHTS, load_model, save_model
 from scweave.models.registry import kind_of
 from scweave.models.scmoanno_config import ScMoAnnoConfig
 from scweave.models.training import FIRST
-from tiny_pairs import MODES, annotator, cells_of, emptied, make_model, training_cells
+from tiny_pairs import MODES, annotator, cells_of, cells_with_gaps, make_model, training_cells
 
 STAGES = ["first", "train"]
 
 
 @pytest.fixture(scope="module")
 def graphs(simulated_dataset):
-    """Training cells, some without RNA and others without ATAC."""
-    found = training_cells(simulated_dataset)
-    cells = cells_of(found)
-    found.rna_rows, found.atac_rows = (
-        emptied(found.rna_rows, cells[2:5]),
-        emptied(found.atac_rows, cells[6:8]),
-    )
-    return found
+    return cells_with_gaps(simulated_dataset)
 
 
 @pytest.fixture(scope="module")

@@ -91,3 +91,14 @@ def read_elsewhere(graphs: MultiomeGraphs) -> tuple[tuple[str, ...], list[int], 
     """What another process sees: modalities, and the genes and peaks of four cells."""
     batch = graphs.batch(range(4))
     return graphs.modalities, batch["gene"].id.tolist(), batch["peak"].id.tolist()
+
+
+def cells_with_gaps(dataset):
+    """Training cells, some without RNA and others without ATAC."""
+    found = training_cells(dataset)
+    cells = cells_of(found)
+    found.rna_rows, found.atac_rows = (
+        emptied(found.rna_rows, cells[2:5]),
+        emptied(found.atac_rows, cells[6:8]),
+    )
+    return found

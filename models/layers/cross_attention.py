@@ -13,10 +13,8 @@ class CrossAttention(SelfAttention):
 
     Parameters
     ----------
-    width
-        Width d of the tokens.
-    heads
-        Attention heads; divides the width.
+    width, heads
+        As of `SelfAttention`.
     """
 
     def between(self, x: Tensor, context: Tensor) -> Tensor:

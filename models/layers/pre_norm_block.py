@@ -12,12 +12,8 @@ class PreNormBlock(nn.Module):
 
     Parameters
     ----------
-    width
-        Width d of the tokens.
-    heads
-        Attention heads.
-    hidden
-        Width of the feed-forward layer.
+    width, heads, hidden
+        As of `TransformerBlock`.
     dropout
         Share of dropped entries behind attention, behind the feed-forward layer and in it.
 
