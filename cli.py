@@ -321,7 +321,7 @@ def make_map(
     quiet: Quiet = False,
 ) -> None:
     """Stream attention out as tables: which peak goes with which gene (crossrec) or tells which type (hitanno)."""
-    from .interpret.maps import write_maps
+    from .interpret.map_folder import write_maps
     from .interpret.terminal import show_map
 
     summary = write_maps(

@@ -42,10 +42,10 @@ from rich.table import Table
 from scweave.generators.build import BuildOptions, build
 from scweave.generators.simulate import SimulatedFiles, simulate
 from scweave.graphs.dataset import MultiomeGraphs
-from scweave.interpret.candidates import Candidates, MapScores, candidate_pairs
-from scweave.interpret.evidence import model_free, quality, share_of_top
-from scweave.interpret.truth import locate, read_truth
-from scweave.interpret.type_links import type_links
+from scweave.interpret.evidence.candidates import Candidates, MapScores, candidate_pairs
+from scweave.interpret.evidence.comparison import model_free, quality, share_of_top
+from scweave.interpret.evidence.truth import locate, read_truth
+from scweave.interpret.links.type_links import type_links
 from scweave.models.checkpoint import load_model, open_for
 from scweave.models.registry import kind_of
 from scweave.models.settings import parse_settings

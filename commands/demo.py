@@ -10,7 +10,7 @@ from typing import Any, Final
 from ..generators.build import BuildOptions, build
 from ..generators.simulate import simulate
 from ..graphs.errors import InputError
-from ..interpret.maps import write_maps
+from ..interpret.map_folder import write_maps
 from ..train import run
 from .jobs import Job, create_folder
 from .predict import predict_run

@@ -10,7 +10,7 @@ from ..graphs.dataset import MultiomeGraphs
 from ..graphs.errors import InputError
 from ..graphs.schema import Split
 from ..graphs.whole import write_json
-from ..interpret.annotation_plots import write_figures
+from ..interpret.figures.annotation_plots import write_figures
 from ..models.annotation.baseline_store import run_baselines
 from ..models.annotation.evaluation import evaluate_annotator
 from ..models.annotation.masked_evaluation import evaluate_masked

@@ -14,8 +14,8 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.text import Text
 
 from scweave.graphs.errors import InputError
-from scweave.interpret import annotation_plots
-from scweave.interpret.annotation_plots import (
+from scweave.interpret.figures import annotation_plots
+from scweave.interpret.figures.annotation_plots import (
     alluvial,
     colours_of,
     confusion_matrix,
@@ -24,7 +24,7 @@ from scweave.interpret.annotation_plots import (
     spread,
     write_figures,
 )
-from scweave.interpret.umap import umap_of
+from scweave.interpret.figures.umap import umap_of
 from scweave.models.annotation.metrics import calibration_error, reliability
 
 CONFUSION = {

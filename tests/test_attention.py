@@ -12,7 +12,7 @@ from dense_crossrec import dense_weights, features, graphs_of
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
 from scweave.interpret.attention import stream_links
-from scweave.interpret.link_sums import LinkSums
+from scweave.interpret.links.sums import LinkSums
 from scweave.models.crossrec import CrossRec, CrossRecConfig
 
 

@@ -12,10 +12,10 @@ from sklearn.metrics import average_precision_score
 from random_dataset import write_random_dataset
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
-from scweave.interpret.candidates import candidate_pairs
-from scweave.interpret.correlation import correlation, linkpeaks, open_share
-from scweave.interpret.evidence import early_precision, recovery
-from scweave.interpret.truth import gene_ids, read_truth
+from scweave.interpret.evidence.candidates import candidate_pairs
+from scweave.interpret.evidence.comparison import early_precision, recovery
+from scweave.interpret.evidence.correlation import correlation, linkpeaks, open_share
+from scweave.interpret.evidence.truth import gene_ids, read_truth
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_correlation_cuts_blocks_of_genes(random_dataset, monkeypatch):
     graphs = MultiomeGraphs(random_dataset)
     pairs = candidate_pairs(graphs)
     whole = correlation(graphs, pairs)
-    monkeypatch.setattr("scweave.interpret.correlation._GENES", 4)
+    monkeypatch.setattr("scweave.interpret.evidence.correlation._GENES", 4)
     np.testing.assert_allclose(correlation(graphs, pairs), whole, atol=1e-12)
 
 
@@ -137,7 +137,7 @@ def test_linkpeaks_equals_a_plain_loop(random_dataset, monkeypatch, chunk, genes
         del graphs.peaks.tensors["sequence"]
     pairs = candidate_pairs(graphs)
     for name, value in (("_BACKGROUNDS", 10), ("_BINS", 4), ("_GENES", genes), ("_SUMS", sums)):
-        monkeypatch.setattr(f"scweave.interpret.correlation.{name}", value)
+        monkeypatch.setattr(f"scweave.interpret.evidence.correlation.{name}", value)
     found = linkpeaks(graphs, pairs, chunk=chunk)
     np.testing.assert_allclose(found, plain_linkpeaks(graphs, pairs, 10, gc=gc), atol=1e-8)
     np.testing.assert_allclose(found, linkpeaks(graphs, pairs, correlation(graphs, pairs)), atol=1e-8)
@@ -158,7 +158,7 @@ def test_linkpeaks_never_holds_genes_times_peaks(tmp_path, monkeypatch):
     path = write_random_dataset(tmp_path / "wide", window=False, n_genes=800, n_peaks=20_000)
     graphs = MultiomeGraphs(path)
     pairs = candidate_pairs(graphs, window=20)
-    monkeypatch.setattr("scweave.interpret.correlation._SUMS", 1 << 20)
+    monkeypatch.setattr("scweave.interpret.evidence.correlation._SUMS", 1 << 20)
     tracemalloc.start()
     linkpeaks(graphs, pairs)
     peak = tracemalloc.get_traced_memory()[1]

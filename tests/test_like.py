@@ -12,7 +12,7 @@ from scweave.commands.jobs import Job
 from scweave.generators.build import BuildOptions, build
 from scweave.graphs.errors import InputError
 from scweave.graphs.store import Store
-from scweave.interpret.maps import write_maps
+from scweave.interpret.map_folder import write_maps
 from scweave.train import run
 
 

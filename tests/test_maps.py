@@ -12,12 +12,12 @@ import pytest
 from random_dataset import write_random_dataset
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
-from scweave.interpret import maps
+from scweave.interpret import map_folder
 from scweave.interpret.attention import stream_links
-from scweave.interpret.candidates import candidate_pairs
-from scweave.interpret.correlation import correlation
-from scweave.interpret.link_table import COLUMNS, CellLinkShards, link_frame
-from scweave.interpret.maps import cell_type_map, write_map, write_maps
+from scweave.interpret.evidence.candidates import candidate_pairs
+from scweave.interpret.evidence.correlation import correlation
+from scweave.interpret.links.table import COLUMNS, CellLinkShards, link_frame
+from scweave.interpret.map_folder import cell_type_map, write_map, write_maps
 from scweave.models.checkpoint import save_model
 from test_attention import dense_links, make_model
 
@@ -227,7 +227,7 @@ def test_a_crash_or_a_full_disk_leaves_nothing_behind(tmp_path, random_dataset, 
         def fail(*_, error=error, **__):
             raise error
 
-        monkeypatch.setattr(maps, "draw_map", fail)
+        monkeypatch.setattr(map_folder, "draw_map", fail)
         with pytest.raises(seen, match=r"No space left|bug"):
             write_maps(run, random_dataset, tmp_path / "out" / "maps", progress=False)
         assert not (tmp_path / "out").exists()
@@ -245,7 +245,7 @@ def test_a_model_of_other_features_is_refused(tmp_path, run):
 
 
 def test_a_truth_that_does_not_fit_costs_no_pass_over_the_cells(tmp_path, graphs, monkeypatch):
-    monkeypatch.setattr(maps, "type_links", lambda *_, **__: pytest.fail("streamed"))
+    monkeypatch.setattr(map_folder, "type_links", lambda *_, **__: pytest.fail("streamed"))
     truth = pd.DataFrame({"gene": ["x"], "peak": ["y"]})
     with pytest.raises(InputError, match="none of the 1 true links is a candidate"):
         write_map(make_model(graphs), graphs, tmp_path, truth=truth, progress=False)

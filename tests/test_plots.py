@@ -11,8 +11,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from scweave.graphs.dataset import MultiomeGraphs
-from scweave.interpret import figures, plots
-from scweave.interpret.evidence import Curve
+from scweave.interpret import plots
+from scweave.interpret.evidence.comparison import Curve
+from scweave.interpret.figures import whole
 from scweave.interpret.plots import PALETTE, plot_map, plot_recovery
 
 
@@ -84,7 +85,7 @@ def test_many_types_leave_the_strongest_ten_and_say_so(tmp_path, links, random_d
     many = pd.concat([links.assign(cell_type=f"t{i:02d}", score=links["score"] / (i + 1)) for i in range(14)])
     many.to_parquet(tmp_path / "links.parquet")
     graphs = MultiomeGraphs(random_dataset)
-    figures.draw_map(
+    whole.draw_map(
         tmp_path / "map.png",
         tmp_path / "links.parquet",
         graphs,
@@ -92,11 +93,11 @@ def test_many_types_leave_the_strongest_ten_and_say_so(tmp_path, links, random_d
         cells={f"t{i:02d}": 5 for i in range(14)},
     )
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
-    lanes, note = figures._lanes(many)
+    lanes, note = whole._lanes(many)
     assert lanes == [f"t{i:02d}" for i in range(10)]
     assert note == " (10 of 14 cell types)"
 
 
 def test_pyplot_and_its_global_state_stay_out():
-    for module in (plots, figures):
+    for module in (plots, whole):
         assert "pyplot" not in Path(module.__file__).read_text()

@@ -20,7 +20,7 @@ from scweave.commands.jobs import Job
 from scweave.generators.build import BuildOptions, build
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
-from scweave.interpret.maps import write_maps
+from scweave.interpret.map_folder import write_maps
 from scweave.models.checkpoint import adapt, load_model
 from scweave.models.crossrec import CrossRecConfig
 from scweave.models.crossrec_cis import CisConfig

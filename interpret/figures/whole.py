@@ -10,9 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..graphs.dataset import MultiomeGraphs
-from .evidence import Comparison
-from .plots import plot_map, plot_recovery
+from ...graphs.dataset import MultiomeGraphs
+from ..evidence.comparison import Comparison
+from .arcs import plot_map
+from .recovery import plot_recovery
 
 _LANES = 10
 _COLUMNS = ["gene", "peak", "chrom", "start", "end", "tss", "distance", "score", "cell_type"]

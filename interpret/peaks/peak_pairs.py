@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..graphs.dataset import MultiomeGraphs
-from ..graphs.errors import InputError
-from ..graphs.loader import GraphLoader
-from ..models.annotation.model import AnnotatorModel
-from ..models.devices import device_of
+from ...graphs.dataset import MultiomeGraphs
+from ...graphs.errors import InputError
+from ...graphs.loader import GraphLoader
+from ...models.annotation.model import AnnotatorModel
+from ...models.devices import device_of
 
 PAIRS: Final = "pairs.parquet"
 _KEYS: Final = ["layer", "sentence", "query", "key"]

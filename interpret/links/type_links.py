@@ -10,13 +10,13 @@ import numpy.typing as npt
 import pandas as pd
 from tqdm.auto import tqdm
 
-from ..graphs.dataset import MultiomeGraphs
-from ..graphs.errors import InputError
-from ..graphs.schema import UNLABELLED
-from .attention import CellLinks, LinkingModel, stream_links
+from ...graphs.dataset import MultiomeGraphs
+from ...graphs.errors import InputError
+from ...graphs.schema import UNLABELLED
+from ..attention import CellLinks, LinkingModel, stream_links
 from .edge_links import EdgeLinks, EdgeModel
-from .link_sums import LinkSums
-from .link_table import link_frame
+from .sums import LinkSums
+from .table import link_frame
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]

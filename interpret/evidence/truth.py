@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..graphs.dataset import MultiomeGraphs
-from ..graphs.errors import InputError
+from ...graphs.dataset import MultiomeGraphs
+from ...graphs.errors import InputError
 from .candidates import Candidates
 
 Int64 = npt.NDArray[np.int64]

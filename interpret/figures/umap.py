@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import SparseEfficiencyWarning
 
-from ..graphs.errors import InputError
+from ...graphs.errors import InputError
 
 Floats = NDArray[np.floating[Any]]
 Float64 = NDArray[np.float64]

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from ..graphs.bases import N
-from ..graphs.dataset import MultiomeGraphs
-from ..graphs.schema import BASES
+from ...graphs.bases import N
+from ...graphs.dataset import MultiomeGraphs
+from ...graphs.schema import BASES
 from .candidates import Candidates
 
 Int64 = npt.NDArray[np.int64]

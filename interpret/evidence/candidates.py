@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..graphs.csr import ranges
-from ..graphs.dataset import MultiomeGraphs
-from ..graphs.errors import InputError
+from ...graphs.csr import ranges
+from ...graphs.dataset import MultiomeGraphs
+from ...graphs.errors import InputError
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from ..graphs.dataset import MultiomeGraphs
-from ..graphs.errors import InputError
-from ..graphs.loader import GraphLoader
-from ..graphs.schema import CELL, RNA
-from ..models.annotation.model import AnnotatorModel
-from ..models.annotation.peak_weights import PeakWeights
-from ..models.devices import device_of
+from ...graphs.dataset import MultiomeGraphs
+from ...graphs.errors import InputError
+from ...graphs.loader import GraphLoader
+from ...graphs.schema import CELL, RNA
+from ...models.annotation.model import AnnotatorModel
+from ...models.annotation.peak_weights import PeakWeights
+from ...models.devices import device_of
 from .peak_figures import draw_peaks
 from .peak_pairs import reads_pairs, write_peak_pairs
 

@@ -12,8 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..graphs.dataset import MultiomeGraphs
-from .attention import CellLinks
+from ...graphs.dataset import MultiomeGraphs
+from ..attention import CellLinks
 
 Int64 = npt.NDArray[np.int64]
 

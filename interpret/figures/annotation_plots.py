@@ -19,9 +19,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
 from scipy.optimize import isotonic_regression
 
-from ..graphs.whole import new_file
-from ..models.annotation.metrics import calibration_error
-from .plots import PALETTE
+from ...graphs.whole import new_file
+from ...models.annotation.metrics import calibration_error
+from .palette import PALETTE
 from .umap import umap_of
 
 Floats = npt.NDArray[np.floating[Any]]

@@ -17,14 +17,14 @@ from ..models.annotation.model import AnnotatorModel
 from ..models.annotation.pretraining import PretrainingModel
 from ..models.checkpoint import LoadedModel, load_model, open_for
 from .attention import LinkingModel
-from .candidates import MapScores, candidate_pairs
-from .evidence import Comparison, compare
-from .figures import draw_map, draw_recovery
-from .link_table import CellLinkShards, LinkWriter, link_frame
-from .peak_maps import write_peak_map
-from .tally import MapTally
-from .truth import TRUTH_KINDS, locate, read_truth
-from .type_links import NO_LABEL, type_links
+from .evidence.candidates import MapScores, candidate_pairs
+from .evidence.comparison import Comparison, compare
+from .evidence.truth import TRUTH_KINDS, locate, read_truth
+from .figures.whole import draw_map, draw_recovery
+from .links.table import CellLinkShards, LinkWriter, link_frame
+from .links.tally import MapTally
+from .links.type_links import NO_LABEL, type_links
+from .peaks.peak_maps import write_peak_map
 
 LINKS, CELL_LINKS = "links.parquet", "cells"
 MAP_FIGURE, RECOVERY_FIGURE = "map.png", "recovery.png"

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..graphs.dataset import MultiomeGraphs
-from .candidates import DEFAULT_WINDOW
-from .link_table import signed_distance
+from ...graphs.dataset import MultiomeGraphs
+from ..evidence.candidates import DEFAULT_WINDOW
+from .table import signed_distance
 from .type_links import TypeLinks
 
 

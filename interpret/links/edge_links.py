@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ..graphs.dataset import MultiomeGraphs
-from ..models.layers.prior_edges import PriorEdges
-from ..models.layers.profiles import Profiles
+from ...graphs.dataset import MultiomeGraphs
+from ...models.layers.prior_edges import PriorEdges
+from ...models.layers.profiles import Profiles
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]

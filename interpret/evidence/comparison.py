@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from ..graphs.dataset import MultiomeGraphs
-from ..graphs.errors import InputError
+from ...graphs.dataset import MultiomeGraphs
+from ...graphs.errors import InputError
 from .candidates import Candidates, MapScores, candidate_pairs
 from .correlation import correlation, linkpeaks, open_share
 from .truth import KnownLinks, gene_ids, locate, peak_ids

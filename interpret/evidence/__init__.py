@@ -1,0 +1,1 @@
+"""How far links can be believed."""

@@ -1,0 +1,1 @@
+"""Links of a model: summed, placed and written."""

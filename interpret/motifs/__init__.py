@@ -1,0 +1,1 @@
+"""Motifs of transcription factors in peaks, and where peaks lie beside genes."""

@@ -1,0 +1,1 @@
+"""What annotators read cell types from."""
