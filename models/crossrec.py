@@ -285,12 +285,8 @@ class CrossRec(nn.Module):
         wanted = torch.ones_like(peaks.counts, dtype=torch.bool) if graphs is None else graphs
         ptr = F.pad(peaks.counts[wanted].cumsum(0), (1, 0))
         key = peaks.project(self.key).of(wanted[peaks.cell]).all()
-        every = torch.arange(len(self.gene_features.chrom), device=ptr.device)
-        ones = torch.ones(len(every), device=ptr.device)
-        genes = self.gene_features.nodes(every, ones, torch.zeros_like(every), F.pad(every[-1:] + 1, (1, 0)))
-        return link_counts(
-            genes.project(self.query).all(), key, ptr, threshold=self.config.threshold, enough=enough
-        )
+        query = self._all(self.gene_features).project(self.query).all()
+        return link_counts(query, key, ptr, threshold=self.config.threshold, enough=enough)
 
     def switch(self, counts: Tensor) -> Tensor:
         """Turn counts into 0/1 predictions, straight-through."""
@@ -323,6 +319,20 @@ class CrossRec(nn.Module):
         weight[edge, head] = torch.cat([w[w > 0] for w, _ in heads])
         n_peaks = max(len(peaks.ids), 1)
         return Links(pairs // n_peaks, pairs % n_peaks, weight)
+
+    @torch.no_grad()
+    def affinities(self) -> tuple[Tensor, Tensor]:
+        """Return queries (genes, d) and keys (peaks, d) whose products are scores, all counts being 1."""
+        return (
+            self._all(self.gene_features).project(self.query).all(),
+            self._all(self.peak_features).project(self.key).all(),
+        )
+
+    def _all(self, features: NodeFeatures) -> Nodes:
+        """Every gene or peak of the model with a count of 1."""
+        every = torch.arange(len(features.chrom), device=features.chrom.device)
+        ptr = F.pad(every[-1:] + 1, (1, 0))
+        return features.nodes(every, torch.ones(len(every), device=ptr.device), torch.zeros_like(every), ptr)
 
     def _nodes(self, batch: Batch) -> tuple[Nodes, Nodes]:
         store = batch[GENE]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -344,6 +345,12 @@ class CisCrossRec(nn.Module):
     def link_gains(self) -> Tensor:
         """Return what every prior edge passes on to its gene's ln rate, attention times gain, (edges,)."""
         return self.expression.weights(self.keys())
+
+    @torch.no_grad()
+    def affinities(self) -> tuple[Tensor, Tensor]:
+        """Return queries (genes, d) and keys (peaks, d) whose products are scores without distance, mean over heads."""
+        keys = self.keys()
+        return self.expression.attention.query.mean(1) / math.sqrt(keys.shape[1]), keys
 
     @torch.no_grad()
     def openness(self, atac: Profiles) -> Tensor:
