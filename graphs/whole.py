@@ -17,6 +17,8 @@ import psutil
 
 from .errors import InputError
 
+_JOB = "job.json"  # in a folder that is not finished
+
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
@@ -35,8 +37,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         ``path`` exists, cannot be written, or the disk is full.
     """
     refuse_existing(path)
-    missing = [parent for parent in (path.parent, *path.parent.parents) if not parent.exists()]
-    partial = _partial(path)
+    missing, partial = _missing_parents(path), _partial(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path)
@@ -47,16 +48,94 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield partial
         partial.rename(path)
     except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        with suppress(OSError):
-            for parent in missing:
-                parent.rmdir()
+        _remove(partial, missing)
         if isinstance(error, OSError):
             reason = error.strerror or error
             raise InputError(
                 f"writing {path} failed: {reason}. Free space or choose another --out."
             ) from error
         raise
+
+
+@contextmanager
+def resumable_folder(path: Path, job: dict[str, Any], *, resume: bool) -> Iterator[Path]:
+    """Fill a hidden sibling of ``path`` that takes its name on success and can be gone on with after a stop.
+
+    Bad input leaves nothing of a new folder; an interruption, a kill or a full disk leaves what was done.
+
+    Parameters
+    ----------
+    path
+        Folder to create; it must not exist.
+    job
+        What decides the content, as JSON: only the same job may go on.
+    resume
+        Whether to go on with what was left.
+
+    Raises
+    ------
+    InputError
+        ``path`` exists or cannot be written; or what was left is there without ``resume``, is not there with it, is of
+        another job, or another process is writing it.
+    """
+    refuse_existing(path)
+    partial = path.parent / f".{path.name}.unfinished"
+    _check_unfinished(partial, job, resume)
+    missing = _missing_parents(path)
+    try:
+        partial.mkdir(parents=True, exist_ok=resume)
+        write_json(partial / _JOB, {"job": job, "process": os.getpid()})
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}. Choose another --out.") from error
+    try:
+        yield partial
+        (partial / _JOB).unlink()
+        partial.rename(path)
+    except InputError:
+        if not resume:
+            _remove(partial, missing)
+        raise
+    except OSError as error:
+        raise InputError(
+            f"writing {path} failed: {error.strerror or error}. What was done is kept: free space and pass --resume."
+        ) from error
+
+
+def _check_unfinished(partial: Path, job: dict[str, Any], resume: bool) -> None:
+    if not partial.exists():
+        if resume:
+            raise InputError(f"there is nothing to resume: {partial} is not there. Leave out --resume.")
+        return
+    try:
+        told = json.loads((partial / _JOB).read_text())
+        before, owner = told["job"], int(told["process"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{partial} is not what an interrupted command left. Remove it.") from error
+    if owner != os.getpid() and psutil.pid_exists(owner):
+        raise InputError(f"process {owner} is writing {partial}. Wait for it, or stop it.")
+    if not resume:
+        raise InputError(
+            f"{partial} was left by an interrupted command. Pass --resume to go on, or remove it."
+        )
+    asked = json.loads(json.dumps(job, default=_plain))
+    changed = [name for name in {**before, **asked} if before.get(name) != asked.get(name)]
+    if changed:
+        told = "; ".join(
+            f"{name} was {before.get(name)} and is {asked.get(name)}" for name in sorted(changed)
+        )
+        raise InputError(f"{partial} cannot be gone on with: {told}. Give what it began with, or remove it.")
+
+
+def _missing_parents(path: Path) -> list[Path]:
+    return [parent for parent in (path.parent, *path.parent.parents) if not parent.exists()]
+
+
+def _remove(partial: Path, parents: list[Path]) -> None:
+    """Remove a folder that was not finished, and the parents that were made for it."""
+    shutil.rmtree(partial, ignore_errors=True)
+    with suppress(OSError):
+        for parent in parents:
+            parent.rmdir()
 
 
 def refuse_existing(path: Path) -> None:

@@ -16,8 +16,10 @@ from scweave.interpret import map_folder
 from scweave.interpret.attention import stream_links
 from scweave.interpret.evidence.candidates import candidate_pairs
 from scweave.interpret.evidence.correlation import correlation
-from scweave.interpret.links.table import COLUMNS, CellLinkShards, link_frame
-from scweave.interpret.map_folder import cell_type_map, write_map, write_maps
+from scweave.interpret.links.shards import CellLinkShards
+from scweave.interpret.links.table import COLUMNS, SCHEMA, link_frame
+from scweave.interpret.links.type_links import type_links
+from scweave.interpret.map_folder import write_map, write_maps
 from scweave.models.checkpoint import save_model
 from test_attention import dense_links, make_model
 
@@ -70,6 +72,12 @@ def some_truth(graphs):
     genes, peaks = graphs.genes.frame["gene"], graphs.peaks.frame["peak"]
     gene = np.repeat(np.arange(len(genes)), np.diff(graphs.cis.indptr))[::9]
     return pd.DataFrame({"gene": genes[gene].to_numpy(), "peak": peaks[graphs.cis.peak[::9]].to_numpy()})
+
+
+def cell_type_map(model, graphs, **options):
+    """The links of all types as one table."""
+    frames = [frame for piece in type_links(model, graphs, **options) for frame in piece.frames(graphs)]
+    return pd.concat(frames, ignore_index=True) if frames else SCHEMA.empty_table().to_pandas()
 
 
 def expected_map(model, graphs):
@@ -142,16 +150,23 @@ def test_folder_holds_all_that_was_asked_for(tmp_path, graphs, random_dataset, r
     out = tmp_path / "deep" / "maps"
     summary = write_maps(run, random_dataset, out, per="cell", truth=truth, progress=False, batch_size=9)
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        ["links.parquet", "map.png", "config.json", "cells", "recovery.json", "recovery.png"]
+        ["links.parquet", "map.png", "config.json", "cells", "recovery.json", "recovery.png", "summary.json"]
+        + [f"{name}.parquet" for name in ("types", "genes", "peaks", "openness", "expression")]
     )
     assert [path.name for path in out.parent.iterdir()] == ["maps"]
+    assert not list(out.rglob(".*"))
     links, cells = pd.read_parquet(out / "links.parquet"), pd.read_parquet(out / "cells")
     table = cell_type_map(make_model(graphs).float(), graphs, progress=False)
     assert links.dtypes.astype(str).to_dict() == cells.dtypes.astype(str).to_dict() == DTYPES
     order = ["cell_type", "gene", "peak"]
+    judged = ["zscore", "pvalue", "qvalue"]
     pd.testing.assert_frame_equal(
-        links.sort_values(order, ignore_index=True), table.sort_values(order, ignore_index=True), rtol=1e-5
+        links.drop(columns=judged).sort_values(order, ignore_index=True),
+        table.drop(columns=judged).sort_values(order, ignore_index=True),
+        rtol=1e-5,
     )
+    assert links[["pvalue", "qvalue"]].notna().all(axis=None)
+    assert links["pvalue"].between(0, 1, inclusive="right").all()
     counts = (summary["links"], summary["genes"], summary["peaks"], summary["cells"])
     assert counts == (len(links), links["gene"].nunique(), links["peak"].nunique(), len(graphs))
     assert {name: kind["links"] for name, kind in summary["cell_types"].items()} == links[
@@ -204,7 +219,7 @@ def test_nothing_is_as_large_as_genes_times_peaks(tmp_path):
     [
         ({"per": "donor"}, "no map per 'donor'. Choose cell-type or cell"),
         ({"split": "holdout"}, "no split 'holdout'; there are train"),
-        ({"truth_kind": "tf"}, "no truth kind 'tf'. The kinds accepted are: links"),
+        ({"truth_kind": "chip"}, "no truth kind 'chip'"),
         ({"run": "nowhere"}, "no trained model"),
         ({"dataset": "nowhere"}, "not a scweave dataset"),
     ],
@@ -249,3 +264,82 @@ def test_a_truth_that_does_not_fit_costs_no_pass_over_the_cells(tmp_path, graphs
     truth = pd.DataFrame({"gene": ["x"], "peak": ["y"]})
     with pytest.raises(InputError, match="none of the 1 true links is a candidate"):
         write_map(make_model(graphs), graphs, tmp_path, truth=truth, progress=False)
+
+
+class Stop(BaseException):
+    """What a kill or Ctrl-C looks like from inside."""
+
+
+def stopped_after(batches, monkeypatch):
+    """Let the stream of a model stop after some batches."""
+    n = 0
+
+    def stop(model, graphs, **options):
+        nonlocal n
+        for links in stream_links(model, graphs, **options):
+            if n == batches:
+                raise Stop
+            n += 1
+            yield links
+
+    monkeypatch.setattr("scweave.interpret.links.type_links.stream_links", stop)
+
+
+def folder_bytes(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.parquet")}
+
+
+@pytest.mark.parametrize("batches", [0, 1, 3, 6, 9])
+@pytest.mark.parametrize("shard", [1, 150, 10**6])
+def test_an_interrupted_map_of_cells_goes_on_to_the_same_bits(
+    tmp_path, random_dataset, run, monkeypatch, shard, batches
+):
+    monkeypatch.setattr(CellLinkShards.__init__, "__kwdefaults__", {"shard": shard})
+    options = {"per": "cell", "batch_size": 4, "progress": False}
+    write_maps(run, random_dataset, tmp_path / "whole", **options)
+    with monkeypatch.context() as patch:
+        stopped_after(batches, patch)
+        with pytest.raises(Stop):
+            write_maps(run, random_dataset, tmp_path / "maps", **options)
+    assert not (tmp_path / "maps").exists()
+    with pytest.raises(InputError, match=r"left by an interrupted command\. Pass --resume"):
+        write_maps(run, random_dataset, tmp_path / "maps", **options)
+    with pytest.raises(InputError, match="batch_size was 4 and is 5"):
+        write_maps(run, random_dataset, tmp_path / "maps", **{**options, "batch_size": 5}, resume=True)
+    done = sorted((tmp_path / ".maps.unfinished" / "cells").glob("part-*.parquet"))
+    assert len(done) == (batches if shard == 1 else len(done))
+    computed = []
+    with monkeypatch.context() as patch:
+        told = lambda *given, **also: computed.append(len(given[1])) or stream_links(*given, **also)  # noqa: E731
+        patch.setattr("scweave.interpret.links.type_links.stream_links", told)
+        summary = write_maps(run, random_dataset, tmp_path / "maps", **options, resume=True)
+    if shard == 1:
+        assert sum(computed) < summary["cells"] or batches == 0
+    assert folder_bytes(tmp_path / "maps") == folder_bytes(tmp_path / "whole")
+    assert sorted(p.name for p in tmp_path.iterdir() if "map" in p.name) == ["maps"]
+    assert not list((tmp_path / "maps").rglob(".*")) + list((tmp_path / "maps").rglob("job.json"))
+
+
+def test_there_must_be_something_to_resume(tmp_path, random_dataset, run):
+    with pytest.raises(InputError, match=r"there is nothing to resume: .* Leave out --resume"):
+        write_maps(run, random_dataset, tmp_path / "maps", per="cell", resume=True, progress=False)
+    with pytest.raises(InputError, match="a map per cell-type is made in one go"):
+        write_maps(run, random_dataset, tmp_path / "maps", resume=True, progress=False)
+    (tmp_path / ".maps.unfinished").mkdir()
+    with pytest.raises(InputError, match="is not what an interrupted command left"):
+        write_maps(run, random_dataset, tmp_path / "maps", per="cell", resume=True, progress=False)
+
+
+def test_two_processes_do_not_write_one_map(tmp_path, random_dataset, run):
+    (tmp_path / ".maps.unfinished").mkdir()
+    (tmp_path / ".maps.unfinished" / "job.json").write_text(json.dumps({"job": {}, "process": 1}))
+    with pytest.raises(InputError, match="process 1 is writing"):
+        write_maps(run, random_dataset, tmp_path / "maps", per="cell", progress=False)
+
+
+def test_bad_input_of_a_map_of_cells_leaves_nothing(tmp_path, random_dataset, run):
+    truth = tmp_path / "truth.csv"
+    truth.write_text("gene,peak\nx,y\n")
+    with pytest.raises(InputError, match="1 true links"):
+        write_maps(run, random_dataset, tmp_path / "a" / "maps", per="cell", truth=truth, progress=False)
+    assert not (tmp_path / "a").exists()

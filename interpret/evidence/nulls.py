@@ -122,6 +122,10 @@ class Significance:
     pvalue: Float64
     qvalue: Float64
 
+    def of(self, some: slice | Int64) -> Significance:
+        """Return that of some links."""
+        return Significance(self.zscore[some], self.pvalue[some], self.qvalue[some])
+
 
 def link_significance(
     gene: Int64,

@@ -12,6 +12,8 @@ from torch import Tensor
 from ...graphs.dataset import MultiomeGraphs
 from ...models.layers.prior_edges import PriorEdges
 from ...models.layers.profiles import Profiles
+from ..evidence.nulls import Significance
+from .link_nulls import LinkNulls
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -55,6 +57,8 @@ class EdgeLinks:
         gene's ln rate. A gene's only edge has all of its attention, which says nothing.
     n_peaks
         Number of peaks.
+    significance
+        Of every edge, once `judge` was called. Attention does not depend on the cell, so it is alike in all types.
     """
 
     model: EdgeModel
@@ -63,6 +67,7 @@ class EdgeLinks:
     weight: Float64
     gain: Float64
     n_peaks: int
+    significance: Significance | None = None
     _relative: Float64 = field(default_factory=lambda: np.zeros((0, 0)))  # (groups, peaks), as the next
     _openness: Float64 = field(default_factory=lambda: np.zeros((0, 0)))
 
@@ -94,6 +99,10 @@ class EdgeLinks:
                 self._openness[place] += openness * (len(some) / len(cells))
         cells_by_depth = depth / max(depth.sum() / sum(map(len, groups)), 1e-12)
         self._relative = _relative(opened, cells_by_depth)
+
+    def judge(self, nulls: LinkNulls | None) -> None:
+        """Hold all edges against a null; all of them are tested, listed or not."""
+        self.significance = None if nulls is None else nulls.of(self.gene, self.peak)
 
     def scores(self, group: int) -> Float64:
         """Weight times the peak's openness in a group, relative to the group where it is most open, (edges,)."""

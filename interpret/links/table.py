@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...graphs.dataset import MultiomeGraphs
-from ..attention import CellLinks
+from ..evidence.nulls import Significance
 
 Int64 = npt.NDArray[np.int64]
 
@@ -35,9 +35,87 @@ _TYPES: Final = {
     "cell": pa.string(),
 }
 COLUMNS: Final = tuple(_TYPES)
-SCHEMA: Final = pa.schema(list(_TYPES.items()))
-_SHARD: Final = 5_000_000  # links a file
-_ROW_GROUP: Final = 1 << 20  # links in memory as a table
+_NULLABLE: Final = dict.fromkeys(("tss", "distance", "n_cells"), "Int64")
+
+
+def _schema() -> pa.Schema:
+    """Return the columns, with what pandas needs to restore its nullable integers."""
+    empty = pd.DataFrame(
+        {name: pd.Series(dtype=_NULLABLE.get(name, kind.to_pandas_dtype())) for name, kind in _TYPES.items()}
+    )
+    return pa.Table.from_pandas(empty, schema=pa.schema(list(_TYPES.items())), preserve_index=False).schema
+
+
+SCHEMA: Final = _schema()
+
+
+class LinkTables:
+    """Name and place links of a dataset; strings are looked up in Arrow, never made in Python."""
+
+    def __init__(self, graphs: MultiomeGraphs) -> None:
+        genes, peaks = graphs.genes.frame, graphs.peaks.frame
+        self._graphs = graphs
+        self._gene, self._peak = pa.array(genes["gene"], pa.string()), pa.array(peaks["peak"], pa.string())
+        self._chrom = pa.array(peaks["chrom"], pa.string())
+        self._start, self._end = (pa.array(peaks[name], pa.int64()) for name in ("start", "end"))
+        self._barcode = pa.array(graphs.cells["barcode"], pa.string())
+
+    def table(
+        self,
+        gene: Int64,
+        peak: Int64,
+        *,
+        score: npt.NDArray[np.floating],
+        cell_type: str,
+        n_cells: Int64 | None = None,
+        effect: npt.NDArray[np.floating] | None = None,
+        significance: Significance | None = None,
+        cell: Int64 | None = None,
+    ) -> pa.Table:
+        """Return the columns ``COLUMNS``; what does not apply is null.
+
+        Parameters
+        ----------
+        gene, peak
+            (links,) ids.
+        score
+            (links,) strength.
+        cell_type
+            Of all of them.
+        n_cells
+            (links,) cells that have the link.
+        effect
+            (links,) change of the gene's predicted ln expression by the link, from the mean training cell to the
+            mean cell of the type.
+        significance
+            z-, p- and q-values of the links.
+        cell
+            (links,) rows of the dataset's ``cells``.
+        """
+        tss, distance, near = signed_distance(self._graphs, gene, peak)
+        n = len(gene)
+        at = pa.array(peak)
+        columns: dict[str, Any] = {
+            "gene": self._gene.take(pa.array(gene)),
+            "peak": self._peak.take(at),
+            "chrom": self._chrom.take(at),
+            "start": self._start.take(at),
+            "end": self._end.take(at),
+            "tss": pa.array(tss, mask=tss < 0),
+            "distance": pa.array(distance, mask=~near),
+            "score": _numbers(score),
+            "zscore": None if significance is None else _numbers(significance.zscore),
+            "pvalue": None if significance is None else _numbers(significance.pvalue),
+            "qvalue": None if significance is None else _numbers(significance.qvalue),
+            "cell_type": pa.repeat(pa.scalar(cell_type, pa.string()), n),
+            "n_cells": None if n_cells is None else pa.array(n_cells, pa.int64()),
+            "effect": None if effect is None else _numbers(effect),
+            "cell": None if cell is None else self._barcode.take(pa.array(cell)),
+        }
+        arrays = [
+            pa.nulls(n, kind) if columns[name] is None else columns[name] for name, kind in _TYPES.items()
+        ]
+        return pa.table(arrays, schema=SCHEMA)
 
 
 def link_frame(
@@ -46,60 +124,19 @@ def link_frame(
     peak: Int64,
     *,
     score: npt.NDArray[np.floating],
-    cell_type: npt.ArrayLike,
-    n_cells: Int64 | None = None,
-    effect: npt.NDArray[np.floating] | None = None,
-    cell: npt.ArrayLike | None = None,
+    cell_type: str,
+    cell: Int64 | None = None,
 ) -> pd.DataFrame:
-    """Name and place links.
-
-    Parameters
-    ----------
-    graphs
-        Dataset whose ids the links have.
-    gene, peak
-        (links,) ids.
-    score
-        (links,) strength.
-    cell_type
-        One name, or (links,) names.
-    n_cells
-        (links,) cells that have the link; null where None.
-    effect
-        (links,) change of the gene's predicted ln expression by the link, from the mean training cell to the
-        mean cell of the type; null where None.
-    cell
-        (links,) barcodes; null where None.
-
-    Returns
-    -------
-    The columns ``COLUMNS``: strings as objects, start and end int64, tss, distance (bp, negative
-    upstream; null across chromosomes) and n_cells Int64, the rest float64; what does not apply is null.
-    """
-    genes, peaks, n = graphs.genes.frame, graphs.peaks.frame, len(gene)
-    tss, distance, near = signed_distance(graphs, gene, peak)
-    unknown = np.full(n, np.nan)
-    support = pd.arrays.IntegerArray(
-        np.zeros(n, np.int64) if n_cells is None else n_cells, np.full(n, n_cells is None)
+    """Return `LinkTables.table` as a frame: strings as objects; tss, distance and n_cells as Int64."""
+    frame: pd.DataFrame = (
+        LinkTables(graphs).table(gene, peak, score=score, cell_type=cell_type, cell=cell).to_pandas()
     )
-    columns = {
-        "gene": genes["gene"].to_numpy(object)[gene],
-        "peak": peaks["peak"].to_numpy(object)[peak],
-        "chrom": peaks["chrom"].to_numpy(object)[peak],
-        "start": graphs.peaks.start.numpy()[peak],
-        "end": graphs.peaks.end.numpy()[peak],
-        "tss": pd.arrays.IntegerArray(tss, tss < 0),
-        "distance": pd.arrays.IntegerArray(distance, ~near),
-        "score": score.astype(np.float64),
-        "zscore": unknown,
-        "pvalue": unknown,
-        "qvalue": unknown,
-        "cell_type": np.broadcast_to(np.asarray(cell_type, object), (n,)),
-        "n_cells": support,
-        "effect": unknown if effect is None else effect.astype(np.float64),
-        "cell": np.full(n, None, object) if cell is None else np.asarray(cell, object),
-    }
-    return pd.DataFrame({name: columns[name] for name in COLUMNS})
+    return frame
+
+
+def _numbers(values: npt.NDArray[np.floating]) -> pa.Array:
+    """NaN becomes null."""
+    return pa.array(values.astype(np.float64), from_pandas=True)
 
 
 def signed_distance(
@@ -115,12 +152,10 @@ def signed_distance(
 
 
 class LinkWriter:
-    """Write link tables one behind the other to a parquet file, never holding more than a row group."""
+    """Write link tables one behind the other to a parquet file, each as a row group."""
 
     def __init__(self, path: Path) -> None:
-        # A frame of no rows gives the schema that pandas needs to restore its nullable integers.
-        empty = pd.DataFrame({name: pd.Series(dtype=_PANDAS[name]) for name in COLUMNS})
-        self._writer = pq.ParquetWriter(path, _table(empty).schema, compression="zstd")
+        self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")
         self.rows = 0
 
     def __enter__(self) -> LinkWriter:
@@ -131,67 +166,15 @@ class LinkWriter:
     ) -> None:
         self.close()
 
-    def write(self, frame: pd.DataFrame) -> None:
-        """Append one row group."""
-        self._writer.write_table(_table(frame), row_group_size=_ROW_GROUP)
-        self.rows += len(frame)
+    def write(self, table: pa.Table) -> None:
+        """Append a row group."""
+        self._writer.write_table(table, row_group_size=max(len(table), 1))
+        self.rows += len(table)
+
+    def note(self, about: dict[str, str]) -> None:
+        """Write down what the file holds."""
+        self._writer.add_key_value_metadata(about)
 
     def close(self) -> None:
         """Finish the file."""
         self._writer.close()
-
-
-class CellLinkShards:
-    """Write the links of single cells as they come into ``part-00000.parquet`` and so on.
-
-    A batch of cells is a row group, so that reading some cells touches little of a file.
-    """
-
-    def __init__(self, folder: Path, graphs: MultiomeGraphs, *, shard: int = _SHARD) -> None:
-        self.folder, self.shard = folder, shard
-        self._graphs = graphs
-        self._barcodes = graphs.cells["barcode"].to_numpy(object)
-        self._shards = 0
-        self._writer: LinkWriter | None = None
-        folder.mkdir()
-
-    def add(self, links: CellLinks, cell_type: str) -> None:
-        """Append the links of a batch of cells of one type; the score is the weight."""
-        frame = link_frame(
-            self._graphs,
-            links.gene,
-            links.peak,
-            score=links.weight,
-            cell_type=cell_type,
-            cell=self._barcodes[links.cell],
-        )
-        if self._writer is None:
-            self._writer = LinkWriter(self.folder / f"part-{self._shards:05d}.parquet")
-            self._shards += 1
-        self._writer.write(frame)
-        if self._writer.rows >= self.shard:
-            self.close()
-
-    def __enter__(self) -> CellLinkShards:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Finish the file that is open."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-
-_PANDAS: Final = {
-    name: "Int64" if name in ("tss", "distance", "n_cells") else kind.to_pandas_dtype()
-    for name, kind in _TYPES.items()
-}
-
-
-def _table(frame: pd.DataFrame) -> pa.Table:
-    return pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
