@@ -98,7 +98,7 @@ class EdgeLinks:
                 openness = self.model.openness(some.to(device)).double().cpu().numpy()
                 self._openness[place] += openness * (len(some) / len(cells))
         cells_by_depth = depth / max(depth.sum() / sum(map(len, groups)), 1e-12)
-        self._relative = _relative(opened, cells_by_depth)
+        self._relative = relative_openness(opened, cells_by_depth)
 
     def judge(self, nulls: LinkNulls | None) -> None:
         """Hold all edges against a null; all of them are tested, listed or not."""
@@ -122,17 +122,17 @@ class EdgeLinks:
         return kept
 
 
-def _relative(opened: Float64, cells: Float64) -> Float64:
+def relative_openness(opened: Float64, cells: Float64) -> Float64:
     """Share of cells in which each peak is open, as if all were as deep, by the largest share of any group.
 
     Parameters
     ----------
     opened
-        (groups, peaks) cells that have the peak open.
+        (groups, peaks, …) cells that have the peak open.
     cells
-        (groups,) cells, each counted by its depth.
+        (groups, …) cells, each counted by its depth.
     """
-    usual = opened.sum(0) / max(float(cells.sum()), 1e-12)
+    usual = opened.sum(0) / np.maximum(cells.sum(0), 1e-12)
     share = (opened + _PRIOR_CELLS * usual) / (cells + _PRIOR_CELLS)[:, None]
     relative: Float64 = share / np.maximum(share.max(0), 1e-12)
     return relative
