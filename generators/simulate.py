@@ -24,8 +24,9 @@ from scipy import sparse
 from tqdm.auto import tqdm
 
 from ..graphs.errors import InputError
+from .simulation.annotation import make_exons, write_gtf, write_meme, write_sites
 from .simulation.cells import Cells, count_blocks
-from .simulation.genome import write_fasta, write_gtf
+from .simulation.genome import write_fasta
 from .simulation.world import Simulation, World, make_world, truth_tables, type_names
 
 __all__ = ["SimulatedFiles", "Simulation", "simulate"]
@@ -40,7 +41,11 @@ class SimulatedFiles:
     h5mu : Path
         MuData with ``rna`` and ``atac``: raw counts (float32 CSR); obs ``cell_type``, ``donor``.
     fasta, gtf : Path
-        Genome (``.fa``, soft-masked) and gene lines (``.gtf.gz``).
+        Genome (``.fa``, soft-masked), and genes with a transcript of 1-8 exons each (``.gtf.gz``).
+    meme : Path
+        ``.motifs.meme``: the motifs of all TFs in MEME's minimal format.
+    sites_bed : Path
+        ``.sites.bed.gz``: all planted sites as BED6 (name the TF, score 1000 · strength).
     links : Path
         ``gene, peak, chrom, tss, distance, effect, tf, type``: effect is the change of log
         expression from closed to open, distance is in bp and negative upstream, type is
@@ -63,6 +68,8 @@ class SimulatedFiles:
     h5mu: Path
     fasta: Path
     gtf: Path
+    meme: Path
+    sites_bed: Path
     links: Path
     decoys: Path
     motifs: Path
@@ -79,9 +86,17 @@ class SimulatedFiles:
             )
         stem = out.with_suffix("") if out.suffix else out
         tables = {name: Path(f"{stem}.{name}.parquet") for name in _TABLES}
-        return cls(Path(f"{stem}.h5mu"), Path(f"{stem}.fa"), Path(f"{stem}.gtf.gz"), **tables)
+        others = {name: Path(f"{stem}.{suffix}") for name, suffix in _SUFFIXES.items()}
+        return cls(**others, **tables)
 
 
+_SUFFIXES = {
+    "h5mu": "h5mu",
+    "fasta": "fa",
+    "gtf": "gtf.gz",
+    "meme": "motifs.meme",
+    "sites_bed": "sites.bed.gz",
+}
 _TABLES = ("links", "decoys", "motifs", "sites", "activities", "peaks")
 
 
@@ -127,7 +142,7 @@ def simulate(
     world = make_world(simulation)
     with _all_or_nothing(final) as partial:
         _write_truth(world, partial)
-        write_gtf(partial.gtf, world.layout.genes)
+        _write_annotation(world, partial)
         sites, rng = world.sites, np.random.default_rng(world.dna_seed)
         write_fasta(partial.fasta, world.layout, sites.start, sites.peak, sites.codes, rng)
         _write_counts(world, partial.h5mu, progress=progress)
@@ -197,3 +212,10 @@ def _annotated(counts: sparse.csr_matrix, var: pd.DataFrame, cells: Cells) -> ad
 def _write_truth(world: World, files: SimulatedFiles) -> None:
     for name, table in truth_tables(world).items():
         table.to_parquet(getattr(files, name), index=False)
+
+
+def _write_annotation(world: World, files: SimulatedFiles) -> None:
+    genes, factors = world.layout.genes, world.programs.factors
+    write_gtf(files.gtf, genes, make_exons(genes, np.random.default_rng(world.exon_seed)))
+    write_meme(files.meme, factors, world.motifs)
+    write_sites(files.sites_bed, world.layout.peaks, factors, world.sites)

@@ -98,7 +98,7 @@ def difference(
     Returns
     -------
     ``gene, peak, chrom, start, end, tss, distance, first, second, difference, pvalue, qvalue`` of the links that
-    either group has, the largest difference first.
+    either group has: the smallest p-value first, then the largest difference.
 
     Raises
     ------
@@ -271,4 +271,4 @@ def _table(graphs: MultiomeGraphs, links: _Differences) -> pd.DataFrame:
         pvalue=links.pvalue,
         qvalue=adjusted(links.pvalue),
     )
-    return frame.iloc[np.argsort(-np.abs(change), kind="stable")].reset_index(drop=True)
+    return frame.iloc[np.lexsort((-np.abs(change), links.pvalue))].reset_index(drop=True)

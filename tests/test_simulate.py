@@ -9,10 +9,12 @@ import mudata as md
 import numpy as np
 import pandas as pd
 import pytest
+from Bio import motifs
 from gtfparse import read_gtf
 from pyfaidx import Fasta
 
 from scweave.generators.simulate import SimulatedFiles, Simulation, simulate
+from scweave.generators.simulation.annotation import make_exons
 from scweave.generators.simulation.cells import count_blocks, open_chance, rare_codes, type_sizes
 from scweave.generators.simulation.factors import UBIQUITOUS, make_programs
 from scweave.generators.simulation.links import WINDOW
@@ -51,7 +53,7 @@ def chromosomes(files: SimulatedFiles, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def genes(files: SimulatedFiles) -> pd.DataFrame:
-    return pd.DataFrame(read_gtf(str(files.gtf), result_type="pandas"))
+    return pd.DataFrame(read_gtf(str(files.gtf), features={"gene"}, result_type="pandas"))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,18 @@ def same(left: md.MuData, right: md.MuData) -> bool:
 
 def test_same_seed_gives_the_same_bytes(files: SimulatedFiles, experiment: md.MuData, tmp_path: Path) -> None:
     again = simulate(tmp_path / "again.h5mu", **SMALL, progress=False)
-    for name in ("fasta", "gtf", "links", "decoys", "motifs", "sites", "activities", "peaks"):
+    for name in (
+        "fasta",
+        "gtf",
+        "meme",
+        "sites_bed",
+        "links",
+        "decoys",
+        "motifs",
+        "sites",
+        "activities",
+        "peaks",
+    ):
         assert getattr(again, name).read_bytes() == getattr(files, name).read_bytes(), name
     assert same(experiment, read(again.h5mu))
 
@@ -144,6 +157,61 @@ def test_gtf_names_every_gene_and_starts_it_in_a_promoter(
     promoters = tables["peaks"].query("role == 'promoter'")
     assert (promoters["chrom"].to_numpy() == genes["seqname"].astype(str).to_numpy()).all()
     assert ((promoters["start"] <= tss) & (tss < promoters["end"])).all()
+
+
+def test_exons_fill_their_genes_from_the_tss_to_the_other_end(
+    files: SimulatedFiles, genes: pd.DataFrame
+) -> None:
+    lines = pd.DataFrame(read_gtf(str(files.gtf), result_type="pandas"))
+    exons = lines[lines["feature"] == "exon"]
+    assert exons.groupby("gene_id").size().reindex(genes["gene_id"]).between(1, 8).all()
+    assert exons.groupby("gene_id").size().nunique() > 4
+    ends = exons.groupby("gene_id").agg({"start": "min", "end": "max"}).loc[genes["gene_id"]]
+    assert (ends["start"].to_numpy() == genes["start"].to_numpy()).all()
+    assert (ends["end"].to_numpy() == genes["end"].to_numpy()).all()
+    for _, own in exons.groupby("gene_id"):
+        assert (own["start"].to_numpy()[1:] > own["end"].to_numpy()[:-1]).all()  # an intron between any two
+        numbers = own["exon_number"].astype(int).tolist()
+        assert sorted(numbers) == list(range(1, len(own) + 1))
+        first = own.iloc[numbers.index(1)]
+        tss, at = ("start", "min") if first["strand"] == "+" else ("end", "max")
+        assert first[tss] == own[tss].agg(at)
+    transcripts = lines[lines["feature"] == "transcript"]
+    assert transcripts[["start", "end"]].to_numpy().tolist() == genes[["start", "end"]].to_numpy().tolist()
+    assert transcripts["transcript_id"].is_unique
+
+
+@pytest.mark.parametrize("body", [1, 2, 399, 400, 799, 800, 3_199, 3_200, 300_000])
+def test_exons_of_genes_of_any_length(body: int) -> None:
+    genes = pd.DataFrame({"start": np.full(300, 7), "end": np.full(300, 7 + body)})
+    exons = make_exons(genes, np.random.default_rng(0))
+    by_gene = exons.groupby("gene")
+    assert (by_gene["start"].min() == 7).all()
+    assert (by_gene["end"].max() == 7 + body).all()
+    assert (exons["end"] > exons["start"]).all()
+    inner = exons["gene"].to_numpy()[1:] == exons["gene"].to_numpy()[:-1]
+    assert (exons["start"].to_numpy()[1:] > exons["end"].to_numpy()[:-1])[inner].all()
+    assert by_gene.size().max() == max(1, min(body // 400, 8))
+
+
+def test_other_programs_read_the_motifs_and_sites(
+    files: SimulatedFiles, tables: dict[str, pd.DataFrame]
+) -> None:
+    with files.meme.open() as stream:
+        found = motifs.parse(stream, "minimal")
+    assert [motif.name for motif in found] == sorted(tables["motifs"]["tf"].unique())
+    for motif in found:
+        own = tables["motifs"][tables["motifs"]["tf"] == motif.name]
+        assert motif.consensus == own["consensus"].iloc[0]
+        shares = np.array([motif.pwm[base] for base in "ACGT"]).T
+        assert np.abs(shares - own[list("ACGT")].to_numpy()).max() < 0.02  # Biopython rounds to whole sites
+    names = ["chrom", "start", "end", "tf", "score", "strand"]
+    bed = pd.read_csv(files.sites_bed, sep="\t", header=None, names=names)
+    truth = tables["sites"].sort_values(["chrom", "start"], ignore_index=True)
+    assert bed[["chrom", "start", "end", "tf", "strand"]].equals(
+        truth[["chrom", "start", "end", "tf", "strand"]]
+    )
+    assert bed["score"].to_numpy() == pytest.approx(1000 * truth["strength"].to_numpy(), abs=0.5)
 
 
 def test_links_are_cis_and_their_distances_agree_with_the_gtf(

@@ -22,9 +22,9 @@ def read_genes(path: Path) -> pd.DataFrame:
     InputError
         If the file is missing, damaged, no GTF, or holds no genes.
     """
-    lines = _read_lines(path, {"gene"})
+    lines = read_lines(path, {"gene"})
     if lines.empty:
-        lines = _derive_genes(_read_lines(path, {"transcript", "exon"}), path)
+        lines = _derive_genes(read_lines(path, {"transcript", "exon"}), path)
     start = lines["start"].to_numpy(dtype=np.int64) - 1  # GTF is 1-based closed
     end = lines["end"].to_numpy(dtype=np.int64)
     if (wrong := (start < 0) | (start >= end)).any():
@@ -67,7 +67,14 @@ def strip_version(ids: pd.Series[str]) -> pd.Series[str]:
     return ids.str.replace(r"^(ENS[A-Z]*[0-9]+)\.[0-9]+", r"\1", regex=True)
 
 
-def _read_lines(path: Path, features: set[str]) -> pd.DataFrame:
+def read_lines(path: Path, features: set[str]) -> pd.DataFrame:
+    """Read the lines of a GTF that have one of these features, as gtfparse gives them.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged or no GTF.
+    """
     if not path.is_file():
         raise InputError(f"GTF {path} does not exist. Pass the path of a gene annotation (.gtf or .gtf.gz).")
     try:

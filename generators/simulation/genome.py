@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -193,18 +192,3 @@ def _wrapped(dna: NDArray[np.uint8]) -> bytes:
     lines[:, :_LINE] = dna[:whole].reshape(-1, _LINE)
     rest = dna[whole:].tobytes()
     return lines.tobytes() + (rest + b"\n" if rest else b"")
-
-
-def write_gtf(path: Path, genes: pd.DataFrame) -> None:
-    """Write one gene line a gene, gzipped, 1-based closed as GTF asks; the same bytes each time."""
-    attributes = (
-        'gene_id "' + genes["gene_id"] + '"; gene_name "' + genes["symbol"]
-        + '"; gene_biotype "' + genes["biotype"] + '";'
-    )  # fmt: skip
-    lines = (
-        genes["chrom"] + "\tscweave\tgene\t" + (genes["start"] + 1).astype(str) + "\t"
-        + genes["end"].astype(str) + "\t.\t" + genes["strand"] + "\t.\t" + attributes
-    )  # fmt: skip
-    text = "##description: simulated genes, one gene line each\n" + "\n".join(lines) + "\n"
-    with path.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file:
-        file.write(text.encode())

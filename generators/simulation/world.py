@@ -109,11 +109,12 @@ class World:
     rates: Rates
     dna_seed: np.random.SeedSequence
     count_seed: np.random.SeedSequence
+    exon_seed: np.random.SeedSequence
 
 
 def make_world(simulation: Simulation) -> World:
     """Draw genome, regulation and cells; each part has a random stream of its own."""
-    *seeds, dna_seed, count_seed = np.random.SeedSequence(simulation.seed).spawn(9)
+    *seeds, dna_seed, count_seed, exon_seed = np.random.SeedSequence(simulation.seed).spawn(10)
     layout_rng, program_rng, motif_rng, link_rng, site_rng, cell_rng, rate_rng = map(
         np.random.default_rng, seeds
     )
@@ -127,7 +128,17 @@ def make_world(simulation: Simulation) -> World:
     occupancy = sites.occupancy(simulation.peaks, len(programs.factors))
     rates = make_rates(layout.peaks, regulation.links, occupancy, cells, simulation.donors, rate_rng)
     return World(
-        simulation.rare, layout, programs, motifs, regulation, sites, cells, rates, dna_seed, count_seed
+        rare_types=simulation.rare,
+        layout=layout,
+        programs=programs,
+        motifs=motifs,
+        regulation=regulation,
+        sites=sites,
+        cells=cells,
+        rates=rates,
+        dna_seed=dna_seed,
+        count_seed=count_seed,
+        exon_seed=exon_seed,
     )
 
 

@@ -136,7 +136,7 @@ def matched_bins(graphs: MultiomeGraphs, spread: Spread) -> Int64:
     varying = np.flatnonzero(spread.y_var > _FLAT)
     bins = np.full(len(spread.y_mean), -1, np.int64)
     number = int(np.clip(len(varying) // _BACKGROUNDS, 1, _BINS))
-    open_, gc = spread.y_mean[varying], _gc_content(graphs)
+    open_, gc = spread.y_mean[varying], gc_content(graphs)
     if gc is None:
         bins[varying] = _quantiles(open_, np.zeros_like(varying), number)
         return bins
@@ -202,7 +202,7 @@ def _quantiles(values: Float64, groups: Int64, number: int) -> Int64:
     return rank * number // np.maximum(sizes[groups], 1)
 
 
-def _gc_content(graphs: MultiomeGraphs) -> Float64 | None:
+def gc_content(graphs: MultiomeGraphs) -> Float64 | None:
     """Share of G and C among each peak's known bases, (peaks,); None where the dataset has no DNA."""
     if "sequence" not in graphs.peaks.tensors:
         return None

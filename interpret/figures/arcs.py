@@ -59,7 +59,7 @@ def plot_map(
         base = float(len(cell_types) - 1 - lane)
         mine = near[near["cell_type"] == name]
         ax.axhline(base, color=FAINT, lw=0.6, zorder=1)
-        _arcs(ax, mine, tss, base, colours[name], highest, window)
+        draw_arcs(ax, mine, tss, colours[name], floor=base, highest=highest, window=window)
         beyond = int((own["cell_type"] == name).sum()) - len(mine)
         if beyond:
             text = f"+{beyond:,} beyond"
@@ -79,17 +79,46 @@ def plot_map(
     return ax
 
 
-def _arcs(
-    ax: Axes, links: pd.DataFrame, tss: int, base: float, colour: str, highest: float, window: int
+def draw_arcs(
+    ax: Axes,
+    links: pd.DataFrame,
+    tss: int,
+    colour: str,
+    *,
+    floor: float,
+    highest: float,
+    window: int,
+    room: float = 0.85,
 ) -> None:
-    """Half ellipses from peak centres to the TSS; far ones are higher."""
-    links = links.sort_values("score")  # strong arcs above weak ones
-    centre = (links["start"].to_numpy() + links["end"].to_numpy()) / 2
+    """Draw half ellipses from peak centres to the TSS; far ones are higher, strong ones wider and darker.
+
+    Parameters
+    ----------
+    ax
+        Axes to draw on.
+    links
+        ``start, end, score`` of the links of one lane.
+    tss
+        Where all arcs end, bp.
+    colour
+        Of all arcs.
+    floor
+        Where arcs stand, in data coordinates.
+    highest
+        Score of the widest arc.
+    window
+        Distance of the highest arc, bp.
+    room
+        Height of the highest arc, in data coordinates.
+    """
+    links = links.sort_values("score", kind="stable")  # strong arcs above weak ones
+    centre = (links["start"].to_numpy(np.float64) + links["end"].to_numpy(np.float64)) / 2
     middle, half = (centre + tss) / 2, np.abs(centre - tss) / 2
-    height = 0.25 + 0.6 * np.sqrt(np.minimum(2 * half / window, 1.0))
+    height = room * (0.3 + 0.7 * np.sqrt(np.minimum(2 * half / window, 1.0)))
     x = middle[:, None] + half[:, None] * np.cos(_ARC)
-    y = base + height[:, None] * np.sin(_ARC)
-    share = links["score"].to_numpy() / highest if highest else np.zeros(len(links))
+    y = floor + height[:, None] * np.sin(_ARC)
+    share = links["score"].to_numpy(np.float64) / highest if highest > 0 else np.zeros(len(links))
+    share = np.clip(share, 0, 1)
     rgba = np.tile(to_rgba(colour), (len(links), 1))
     rgba[:, 3] = 0.15 + 0.85 * share
     ax.add_collection(

@@ -21,25 +21,29 @@ _METHODS: Final = {
 
 
 def plot_recovery(ax: Axes, curves: Mapping[str, Curve], *, chance: float) -> Axes:
-    """Draw precision against recall for every method, best area first in the legend.
+    """Draw precision against recall for every method, best area first in the legend, with its interval where there is one.
 
     Parameters
     ----------
     ax
         Axes to draw on.
     curves
-        Method -> curve.
+        Method -> curve; where there are none, the picture says so.
     chance
         Precision of random ranking.
     """
     highest = chance
+    if not curves:
+        ax.text(0.5, 0.5, "too few known links to judge", ha="center", va="center", transform=ax.transAxes)
+        ax.set_axis_off()
+        return ax
     for name, curve in sorted(curves.items(), key=lambda item: -item[1].auprc):
         label, colour, style = _METHODS.get(name, (name, PALETTE[-1], "-"))
         width = 2.4 if name == "map" else 1.5
         # The first few ranks jump between 0 and 1: they would set the scale and say nothing.
         shown = curve.recall[:-1] >= min(0.01, float(curve.recall.max()))
         recall, precision = curve.recall[:-1][shown], curve.precision[:-1][shown]
-        text = f"{label} ({curve.auprc:.3f})"
+        text = f"{label} ({_area(curve)})"
         ax.plot(recall, precision, style, color=colour, lw=width, label=text, solid_capstyle="round")
         highest = max(highest, float(precision.max(initial=0.0)))
     ax.axhline(chance, color=INK, lw=1, ls=(0, (4, 3)), label=f"chance ({chance:.3f})")
@@ -49,5 +53,15 @@ def plot_recovery(ax: Axes, curves: Mapping[str, Curve], *, chance: float) -> Ax
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="#eceef0", lw=0.8)
     ax.set_axisbelow(True)
-    ax.legend(frameon=False, fontsize=9, title="method (AUPRC)", title_fontsize=9, alignment="left")
+    ax.legend(frameon=False, fontsize=9, title=_title(curves), title_fontsize=9, alignment="left")
     return ax
+
+
+def _area(curve: Curve) -> str:
+    bounds = "" if curve.interval is None else ", {:.3f}–{:.3f}".format(*curve.interval)
+    return f"{curve.auprc:.3f}{bounds}"
+
+
+def _title(curves: Mapping[str, Curve]) -> str:
+    told = any(curve.interval is not None for curve in curves.values())
+    return "method (AUPRC, 95 % interval)" if told else "method (AUPRC)"
