@@ -7,15 +7,20 @@ import tracemalloc
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import average_precision_score
+from matplotlib.figure import Figure
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from random_dataset import write_random_dataset
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
+from scweave.interpret.evidence.bootstrap import gene_draws, interval
 from scweave.interpret.evidence.candidates import candidate_pairs
-from scweave.interpret.evidence.comparison import early_precision, recovery
+from scweave.interpret.evidence.comparison import Curve, early_precision, recovery
 from scweave.interpret.evidence.correlation import correlation, linkpeaks, open_share
+from scweave.interpret.evidence.judgement import Features, judge
+from scweave.interpret.evidence.ranking import RECALLS, Ranking
 from scweave.interpret.evidence.truth import gene_ids, read_truth
+from scweave.interpret.figures.recovery import plot_recovery
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def named(graphs, gene, peak):
 @pytest.fixture
 def truth(graphs):
     pairs = candidate_pairs(graphs)
-    return named(graphs, pairs.gene[::11], pairs.peak[::11])
+    return named(graphs, pairs.gene[::7], pairs.peak[::7])
 
 
 @pytest.mark.parametrize("window", [0, 500, 2_000, 50_000])
@@ -169,13 +174,16 @@ def test_linkpeaks_never_holds_genes_times_peaks(tmp_path, monkeypatch):
 def test_a_perfect_map_recovers_all_and_an_empty_one_nothing(graphs, truth):
     perfect = recovery(truth.assign(score=1.0), truth, graphs)
     chance = len(truth) / len(candidate_pairs(graphs))
-    assert perfect["methods"]["map"] == {"auprc": 1.0, "auroc": 1.0, "early_precision": 1.0}
-    assert perfect["methods"]["random"] == {
-        "auprc": pytest.approx(chance),
-        "auroc": 0.5,
-        "early_precision": pytest.approx(chance),
-    }
-    assert perfect["true_candidates"] == len(truth)
+    names = ("auprc", "early_precision", *(f"precision_at_recall_{r}" for r in RECALLS))
+    halves = {"auroc": 0.5, "matched_auroc": 0.5}
+    assert perfect["methods"]["map"] == dict.fromkeys((*names, *halves), 1.0)
+    assert perfect["methods"]["random"] == pytest.approx(dict.fromkeys(names, chance) | halves)
+    assert perfect["intervals"]["map"]["auprc"] == [1.0, 1.0]
+    assert (perfect["judged"], perfect["true_pairs"], perfect["true_candidates"]) == (
+        True,
+        len(truth),
+        len(truth),
+    )
     empty = recovery(truth.assign(score=1.0).iloc[:0], truth, graphs)
     assert empty["methods"]["map"]["auprc"] == pytest.approx(chance)
     assert empty["methods"]["map"]["early_precision"] == pytest.approx(chance)
@@ -209,6 +217,15 @@ def test_methods_equal_plain_scores_on_the_same_candidates(graphs, truth):
     }
     for name, score in expected.items():
         assert found["methods"][name]["auprc"] == pytest.approx(average_precision_score(true, score))
+        assert found["methods"][name]["auroc"] == pytest.approx(roc_auc_score(true, score))
+    best = max(
+        ("distance", "correlation", "linkpeaks", "accessibility"), key=lambda m: found["methods"][m]["auprc"]
+    )
+    gap = found["methods"]["map"]["auprc"] - found["methods"][best]["auprc"]
+    assert found["map_minus_best"]["baseline"] == best
+    assert found["map_minus_best"]["auprc"] == pytest.approx(gap)
+    low, high = found["map_minus_best"]["interval"]
+    assert low < gap < high
     assert found["candidates"] == len(pairs)
     assert found["map_links"] == {"total": len(links), "outside_candidates": 0}
 
@@ -265,7 +282,7 @@ def test_bad_truth_is_refused_with_the_reason(tmp_path, graphs, truth):
         ("empty.csv", "links", "cannot be read as a table"),
         ("x.bed", "links", "ends in .parquet, .csv.*found '.bed'"),
         ("nowhere.csv", "links", "no such file"),
-        ("columns.csv", "crispr", "no truth kind 'crispr'. The kinds accepted are: links"),
+        ("columns.csv", "hic", "no truth kind 'hic'. The kinds accepted are: links, crispr, bedpe, tf"),
     ):
         with pytest.raises(InputError, match=message) as caught:
             read_truth(tmp_path / name, kind)
@@ -275,3 +292,144 @@ def test_bad_truth_is_refused_with_the_reason(tmp_path, graphs, truth):
         recovery(truth.assign(score=1.0), foreign, graphs)
     with pytest.raises(InputError, match="link table names genes or peaks that the dataset has not"):
         recovery(foreign.assign(score=1.0), truth, graphs)
+
+
+def scored(seed=0, n=400, genes=20, levels=25):
+    """Pairs with many ties, a tenth of them true, which score higher."""
+    rng = np.random.default_rng(seed)
+    true = rng.random(n) < 0.1
+    score = np.round(rng.random(n) * levels + true * levels / 3) / levels
+    return true, score, rng.integers(0, genes, n)
+
+
+def repeated(weights, *arrays):
+    """Each pair as often as its weight says."""
+    return [np.repeat(array, weights.astype(int)) for array in arrays]
+
+
+def plain_precision(true, score, wanted=None):
+    """Best pairs one by one, ties spread evenly: precision at as many true ones as wanted, or at n = true."""
+    taken = hits = 0.0
+    for value in np.unique(score)[::-1]:
+        size, inside = (score == value).sum(), true[score == value].sum()
+        if wanted is None and taken + size >= true.sum():
+            return (hits + inside * (true.sum() - taken) / size) / true.sum()
+        if wanted is not None and hits + inside >= wanted:
+            return wanted / (taken + size * (wanted - hits) / inside)
+        taken, hits = taken + size, hits + inside
+    return None
+
+
+@pytest.mark.parametrize("levels", [3, 25, 10**6])
+def test_weighted_figures_equal_sklearn_and_repeated_pairs(levels):
+    true, score, gene = scored(levels=levels)
+    draws = gene_draws(20, 30, seed=1)
+    found = Ranking.of(true, score, gene).figures(draws)
+    for row, draw in enumerate(draws):
+        weights = draw[gene]
+        assert found["auprc"][row] == pytest.approx(
+            average_precision_score(true, score, sample_weight=weights)
+        )
+        assert found["auroc"][row] == pytest.approx(roc_auc_score(true, score, sample_weight=weights))
+        more, higher = repeated(weights, true, score)
+        assert found["early_precision"][row] == pytest.approx(plain_precision(more, higher))
+        assert found["early_precision"][row] == pytest.approx(early_precision(more, higher))
+        for recall in RECALLS:
+            wanted = np.ceil(recall * more.sum() - 1e-9)
+            expected = plain_precision(more, higher, wanted)
+            assert found[f"precision_at_recall_{recall}"][row] == pytest.approx(expected)
+
+
+def test_matched_auroc_compares_within_bins_only():
+    true, score, gene = scored(levels=8)
+    bins = np.random.default_rng(3).integers(0, 6, len(true))
+    draws = gene_draws(20, 5)
+    found = Ranking.of(true, score, gene, bins).auroc(draws)
+    for row, draw in enumerate(draws):
+        won = compared = 0.0
+        for i in np.flatnonzero(true):
+            for j in np.flatnonzero(~true & (bins == bins[i])):
+                weight = draw[gene[i]] * draw[gene[j]]
+                won += weight * ((score[i] > score[j]) + 0.5 * (score[i] == score[j]))
+                compared += weight
+        assert found[row] == pytest.approx(won / compared)
+    only = Ranking.of(true, score, gene, np.zeros_like(bins))
+    np.testing.assert_allclose(only.auroc(draws), Ranking.of(true, score, gene).auroc(draws))
+
+
+def test_what_matching_explains_is_taken_away():
+    rng = np.random.default_rng(0)
+    open_ = rng.random(20_000)
+    true = rng.random(20_000) < 0.3 * open_
+    features = Features(open_, None, rng.random(20_000) * 1e5)
+    found = judge(true, rng.integers(0, 300, 20_000), {"map": open_ + 0.01 * rng.random(20_000)}, features)
+    assert found["methods"]["map"]["auroc"] > 0.65
+    assert found["methods"]["map"]["matched_auroc"] == pytest.approx(0.5, abs=0.03)
+    assert found["matched_on"] == ["accessibility", "distance"]
+    assert found["map_minus_best"] is None
+
+
+def test_figures_mean_nothing_without_true_or_untrue_pairs():
+    gene = np.array([0, 0, 1, 1])
+    found = Ranking.of(np.array([1, 1, 0, 0], bool), np.arange(4.0), gene).figures(
+        np.array([[0.0, 2], [2, 0]])
+    )
+    assert np.isnan(found["auprc"][0]) and found["auprc"][1] == 1
+    assert np.isnan(found["auroc"]).all()
+    assert interval(found["auroc"]) is None
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    rng, inside = np.random.default_rng(0), 0
+    for seed in range(60):
+        effect = np.repeat(rng.normal(0, 0.7, 60), 20)  # pairs of a gene are alike
+        true = np.tile(np.arange(20) < 5, 60)
+        score = 0.8 * true + effect * true + rng.normal(0, 1, 1200)
+        draws = gene_draws(60, seed=seed)
+        low, high = interval(Ranking.of(true, score, np.repeat(np.arange(60), 20)).auroc(draws))
+        inside += low <= 0.6884 <= high  # Φ(0.8 / √(0.7² + 2)) of two normal scores
+    assert 0.85 <= inside / 60 <= 1
+
+
+def test_strata_are_counted_and_judged_where_there_is_enough():
+    true, score, gene = scored(n=2000)
+    distance = np.where(np.arange(2000) < 1500, 9_999.0, 260_000.0)
+    distance[:50] = 10_000
+    found = judge(true, gene, {"map": score}, Features(score, None, distance))["strata"]
+    assert [(row["from"], row["to"], row["pairs"]) for row in found] == [
+        (0, 10_000, 1450),
+        (10_000, 50_000, 50),
+        (50_000, 100_000, 0),
+        (100_000, 250_000, 0),
+        (250_000, None, 500),
+    ]
+    near = slice(50, 1500)
+    assert found[0]["true"] == true[near].sum()
+    assert found[0]["methods"]["map"]["auprc"] == pytest.approx(
+        average_precision_score(true[near], score[near])
+    )
+    low, high = found[0]["intervals"]["map"]["auroc"]
+    assert low < roc_auc_score(true[near], score[near]) < high
+    assert "methods" not in found[1]
+
+
+def test_below_thirty_true_pairs_only_coverage_is_told(graphs, truth):
+    few = truth.head(29)
+    found = recovery(truth.assign(score=1.0), few, graphs)
+    assert not found["judged"]
+    assert found["reason"] == "29 true pairs among the judged; figures need at least 30"
+    assert found["coverage"]["in_candidates"] == 29
+    assert "methods" not in found and "strata" not in found
+
+
+def test_the_legend_tells_intervals_and_an_empty_picture_says_why():
+    recall = np.linspace(1, 0, 50)
+    curves = {"map": Curve(recall, recall * 0 + 0.2, 0.2, (0.1, 0.3)), "distance": Curve(recall, recall, 0.1)}
+    legend = plot_recovery(Figure().subplots(), curves, chance=0.05).get_legend()
+    assert [text.get_text() for text in legend.get_texts()][:2] == [
+        "map (0.200, 0.100–0.300)",
+        "distance (0.100)",
+    ]
+    assert legend.get_title().get_text() == "method (AUPRC, 95 % interval)"
+    ax = plot_recovery(Figure().subplots(), {}, chance=0.0)
+    assert [text.get_text() for text in ax.texts] == ["too few known links to judge"]

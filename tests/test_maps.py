@@ -16,6 +16,7 @@ from scweave.interpret import map_folder
 from scweave.interpret.attention import stream_links
 from scweave.interpret.evidence.candidates import candidate_pairs
 from scweave.interpret.evidence.correlation import correlation
+from scweave.interpret.evidence.map_truth import LinkTruth
 from scweave.interpret.links.shards import CellLinkShards
 from scweave.interpret.links.table import COLUMNS, SCHEMA, link_frame
 from scweave.interpret.links.type_links import type_links
@@ -141,7 +142,12 @@ def test_a_threshold_nothing_passes_gives_an_empty_map(tmp_path, graphs):
     table = cell_type_map(model, graphs, progress=False)
     assert len(table) == 0
     assert table.dtypes.astype(str).to_dict() == DTYPES
-    assert write_map(model, graphs, tmp_path, truth=some_truth(graphs), progress=False)["links"] == 0
+    assert (
+        write_map(model, graphs, tmp_path, truth=LinkTruth.of(some_truth(graphs), graphs), progress=False)[
+            "links"
+        ]
+        == 0
+    )
     assert (tmp_path / "map.png").stat().st_size > 1000
     assert pd.read_parquet(tmp_path / "links.parquet").dtypes.astype(str).to_dict() == DTYPES
 
@@ -259,11 +265,12 @@ def test_a_model_of_other_features_is_refused(tmp_path, run):
         write_maps(run, other, tmp_path / "maps", progress=False)
 
 
-def test_a_truth_that_does_not_fit_costs_no_pass_over_the_cells(tmp_path, graphs, monkeypatch):
+def test_a_truth_that_does_not_fit_costs_no_pass_over_the_cells(tmp_path, random_dataset, run, monkeypatch):
     monkeypatch.setattr(map_folder, "type_links", lambda *_, **__: pytest.fail("streamed"))
-    truth = pd.DataFrame({"gene": ["x"], "peak": ["y"]})
-    with pytest.raises(InputError, match="none of the 1 true links is a candidate"):
-        write_map(make_model(graphs), graphs, tmp_path, truth=truth, progress=False)
+    truth = tmp_path / "truth.csv"
+    truth.write_text("gene,peak\nx,y\n")
+    with pytest.raises(InputError, match="1 true links"):
+        write_maps(run, random_dataset, tmp_path / "maps", truth=truth, progress=False)
 
 
 class Stop(BaseException):
@@ -323,7 +330,7 @@ def test_an_interrupted_map_of_cells_goes_on_to_the_same_bits(
 def test_there_must_be_something_to_resume(tmp_path, random_dataset, run):
     with pytest.raises(InputError, match=r"there is nothing to resume: .* Leave out --resume"):
         write_maps(run, random_dataset, tmp_path / "maps", per="cell", resume=True, progress=False)
-    with pytest.raises(InputError, match="a map per cell-type is made in one go"):
+    with pytest.raises(InputError, match="only crossrec's map of single cells is made in parts"):
         write_maps(run, random_dataset, tmp_path / "maps", resume=True, progress=False)
     (tmp_path / ".maps.unfinished").mkdir()
     with pytest.raises(InputError, match="is not what an interrupted command left"):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
-DRAWS = 500  # null peaks a link is held against
+DRAWS = 1000  # null peaks a link is held against
 _BLOCK = 1 << 22  # null scores in memory at a time
 
 

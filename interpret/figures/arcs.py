@@ -120,7 +120,7 @@ def draw_arcs(
     share = links["score"].to_numpy(np.float64) / highest if highest > 0 else np.zeros(len(links))
     share = np.clip(share, 0, 1)
     rgba = np.tile(to_rgba(colour), (len(links), 1))
-    rgba[:, 3] = 0.15 + 0.85 * share
+    rgba[:, 3] = 0.22 + 0.78 * share
     ax.add_collection(
         LineCollection(list(np.stack([x, y], 2)), colors=rgba, linewidths=0.6 + 2.0 * share, zorder=2)
     )

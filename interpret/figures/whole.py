@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,6 +14,7 @@ from matplotlib.lines import Line2D
 from ...graphs.dataset import MultiomeGraphs
 from ..evidence.comparison import Comparison
 from .arcs import plot_map
+from .binding import plot_binding
 from .recovery import plot_recovery
 
 _LANES = 10
@@ -68,6 +70,18 @@ def draw_map(
     if known is not None:
         marks.append(Line2D([], [], color="#333333", marker="^", lw=0, ms=5, label="known link"))
     figure.legend(handles=marks, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.savefig(path, dpi=150)
+
+
+def draw_binding(path: Path, comparison: Mapping[str, Any]) -> None:
+    """Draw how like the binding of a factor the map and accessibility are, by correlation and by their best peaks."""
+    rows = len(comparison.get("cell_types", ()))
+    figure = Figure(figsize=(11.5, 2.2 + 0.32 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    for ax, measure in zip(figure.subplots(1, 2), ("pearson", "jaccard"), strict=True):
+        plot_binding(ax, comparison, measure=measure)
+        if measure == "pearson" and (legend := ax.get_legend()) is not None:
+            legend.remove()
     figure.savefig(path, dpi=150)
 
 

@@ -12,6 +12,8 @@ from ..evidence.candidates import DEFAULT_WINDOW
 from .table import signed_distance
 from .type_links import TypeLinks
 
+TOP = 1000  # peaks that stand for a cell type
+
 
 class MapTally:
     """Count links, and add up each gene's attention (or effects, where known) near its TSS in each cell type.
@@ -31,6 +33,7 @@ class MapTally:
         self._peaks = np.zeros(len(graphs.peaks), bool)
         self._types: dict[str, dict[str, int]] = {}
         self._near: list[npt.NDArray[np.float64]] = []  # (genes,) a type
+        self._best: dict[str, npt.NDArray[np.int64]] = {}  # peaks with the most score
 
     def add(self, piece: TypeLinks) -> None:
         """Take the links of one cell type."""
@@ -41,6 +44,9 @@ class MapTally:
         }
         self._genes[piece.gene] = True
         self._peaks[piece.peak] = True
+        of_peaks = np.bincount(piece.peak, piece.score, minlength=len(self._peaks))
+        best = np.argsort(-of_peaks, kind="stable")[:TOP]
+        self._best[piece.cell_type] = best[of_peaks[best] > 0]
         _, distance, placed = signed_distance(self._graphs, piece.gene, piece.peak)
         strength = piece.score if piece.effect is None else np.maximum(piece.effect, 0.0)
         score = np.where(placed & (np.abs(distance) <= self.window), strength, 0.0)
@@ -60,6 +66,11 @@ class MapTally:
             "peaks": int(self._peaks.sum()),
             "cell_types": self._types,
         }
+
+    def top_peaks(self) -> dict[str, list[str]]:
+        """Name the peaks of each cell type whose links have the most score in all, at most a thousand."""
+        names = self._graphs.peaks.frame["peak"].to_numpy(object)
+        return {name: names[best].tolist() for name, best in self._best.items()}
 
     def telling_genes(self, n: int = 3) -> list[str]:
         """Name the genes whose nearby attention differs most between cell types, weighed by their cells."""

@@ -31,6 +31,11 @@ FIGURE: Final = "peaks.png"
 Floats = NDArray[np.float64]
 
 
+def attends_to_peaks(model: AnnotatorModel) -> bool:
+    """Whether a model's attention says something of peaks."""
+    return hasattr(model, "attended_peaks")
+
+
 def write_peak_map(
     model: AnnotatorModel,
     graphs: MultiomeGraphs,
@@ -79,7 +84,7 @@ def write_peak_map(
     """
     if per not in ("cell-type", "cell"):
         raise InputError(f"no map per {per!r}. Choose cell-type or cell.")
-    if not hasattr(model, "attended_peaks"):
+    if not attends_to_peaks(model):
         raise InputError(f"{model.kind} attends to no peaks, so there is no map of it. Train hitanno.")
     if not len(graphs):
         raise InputError(f"{graphs.root} has no such cells. Choose another --split.")

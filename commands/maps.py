@@ -1,0 +1,43 @@
+"""`scweave map`: what is read from files before a model is mapped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..generators.genomes.regions import Regions, read_regions
+from ..graphs.dataset import MultiomeGraphs
+from ..graphs.whole import refuse_existing
+from ..interpret.map_folder import write_maps
+from ..interpret.motifs.context import PeakContext
+from ..interpret.motifs.read import read_motifs
+
+
+def map_run(
+    run: Path,
+    dataset: Path,
+    out: Path,
+    *,
+    motifs: Path | None = None,
+    gtf: Path | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Map a dataset with a trained model; see `interpret.map_folder.write_maps`.
+
+    Parameters
+    ----------
+    run, dataset, out, options
+        As there.
+    motifs
+        JASPAR or MEME file: names transcription factors on links, and which of them a type's peaks are rich in.
+    gtf
+        Gene annotation: exons for pictures, and where a type's peaks lie.
+    """
+    refuse_existing(out)
+    found = None if motifs is None else read_motifs(motifs)
+    regions = None if gtf is None else _regions(gtf, dataset)
+    return write_maps(run, dataset, out, context=PeakContext(found, regions), **options)
+
+
+def _regions(gtf: Path, dataset: Path) -> Regions:
+    return read_regions(gtf, MultiomeGraphs(dataset).store.manifest["chromosomes"])
