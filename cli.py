@@ -42,7 +42,7 @@ def demo(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run the main job on a simulated experiment: simulate, build, train, evaluate, predict, map."""
+    """Run the main job on a simulated experiment: simulate, build, train, evaluate, predict, map, report."""
     from .commands.demo import demo_run
     from .interpret.terminal import show_demo
 
@@ -304,7 +304,14 @@ def predict(
     tell(summary, as_json, lambda: print_lines([*summary["notes"], *told, f"written: {out}"]))
 
 
-@app.command(name="map", epilog=example("scweave map runs/crossrec runs/dataset --out runs/maps"))
+@app.command(
+    name="map",
+    epilog=example(
+        "scweave map runs/crossrec runs/dataset --out runs/maps",
+        "scweave map runs/crossrec runs/dataset --truth chip.bed.gz --truth-kind tf --out runs/maps",
+        "scweave map runs/annatac runs/dataset --motifs jaspar.meme --gtf genes.gtf.gz --out runs/peaks",
+    ),
+)
 def make_map(
     run: options.Run,
     dataset: options.Dataset,
@@ -312,22 +319,73 @@ def make_map(
     per: Annotated[
         str, typer.Option(metavar="cell|cell-type", help="One map a cell or a cell type.")
     ] = "cell-type",
-    truth: Annotated[Path | None, typer.Option(metavar="FILE", help="Known links to compare with.")] = None,
-    truth_kind: Annotated[str | None, typer.Option(metavar="links", help="What FILE holds.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Known regulation to compare with (crossrec).")
+    ] = None,
+    truth_kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tf|crispr|bedpe|links",
+            help="What FILE holds: ChIP-seq of a factor, perturbed enhancers, loops or eQTL, or a link table (default).",
+        ),
+    ] = None,
+    motifs: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JASPAR or MEME motifs to find in the peaks' DNA.")
+    ] = None,
+    gtf: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Genes and exons: where the peaks of a type lie.")
+    ] = None,
     split: Annotated[
         str | None, typer.Option(metavar="train|validation|test", help="Only these cells.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted map --per cell.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Stream attention out as tables: which peak goes with which gene (crossrec) or tells which type (hitanno)."""
-    from .interpret.map_folder import write_maps
+    """Stream attention out as tables: which peak goes with which gene (crossrec) or tells which type (annotators)."""
+    from .commands.maps import map_run
     from .interpret.terminal import show_map
 
-    summary = write_maps(
-        run, dataset, out, per=per, truth=truth, truth_kind=truth_kind, split=split, progress=not quiet
+    summary = map_run(
+        run,
+        dataset,
+        out,
+        per=per,
+        truth=truth,
+        truth_kind=truth_kind,
+        motifs=motifs,
+        gtf=gtf,
+        split=split,
+        resume=resume,
+        progress=not quiet,
     )
     tell(summary, as_json, lambda: show_map(summary, out))
+
+
+@app.command(
+    epilog=example(
+        "scweave report runs/maps --out report.html",
+        "scweave report runs/crossrec runs/maps --out report.html",
+    )
+)
+def report(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="RUN|MAPS...", help="Made by train, map or study; one or more.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="REPORT.html", help="File to write.")],
+    title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
+    max_links: Annotated[
+        int, typer.Option(min=1, help="Links of a map in the page; the strongest of each gene and type.")
+    ] = 200_000,
+    as_json: Json = False,
+) -> None:
+    """Write one HTML page that needs no network: metrics beside baselines, curves, and a browser of the map."""
+    from .interpret.report import write_report
+
+    summary = write_report(sources, out, title=title, max_links=max_links)
+    tell(summary, as_json, lambda: print_lines([f"written: {out} ({summary['bytes'] / 1e6:.1f} MB)"]))
 
 
 app.command(epilog=example(*STUDIES))(study)

@@ -10,9 +10,10 @@ from typing import Any, Final
 from ..generators.build import BuildOptions, build
 from ..generators.simulate import simulate
 from ..graphs.errors import InputError
-from ..interpret.map_folder import write_maps
+from ..interpret.report import write_report
 from ..train import run
 from .jobs import Job, create_folder
+from .maps import map_run
 from .predict import predict_run
 
 _DEMO: Final = "DEMO"  # marks a folder that a later demo may replace
@@ -28,7 +29,7 @@ def demo_run(
     seed: int = 0,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Run the main job on a simulated experiment: simulate, build, train, evaluate, predict, map.
+    """Run the main job on a simulated experiment: simulate, build, train, evaluate, predict, map, report.
 
     CrossRec is trained for the map, HitAnno for the cell types.
 
@@ -47,7 +48,7 @@ def demo_run(
 
     Returns
     -------
-    ``out``, ``seconds``, and what training, prediction and map return.
+    ``out``, ``seconds``, and what training, prediction, map and report return.
     """
     start = time.monotonic()
     _clear_demo(out)
@@ -62,7 +63,17 @@ def demo_run(
     metrics = run(Job(dataset, model, "crossrec", epochs=epochs, seed=seed), progress=progress)
     predicted = predict_run(model, [dataset], out / "predictions.h5ad", progress=progress)
     types = run(Job(dataset, out / "annotator", "hitanno", seed=seed), progress=progress)
-    maps = write_maps(model, dataset, out / "maps", truth=files.links, truth_kind="links", progress=progress)
+    maps = map_run(
+        model,
+        dataset,
+        out / "maps",
+        truth=files.links,
+        truth_kind="links",
+        motifs=files.meme,
+        gtf=files.gtf,
+        progress=progress,
+    )
+    report = write_report([out / "maps", model, out / "annotator"], out / "report.html")
     seconds = round(time.monotonic() - start, 1)
     return {
         "out": str(out),
@@ -71,6 +82,7 @@ def demo_run(
         "annotation": types,
         "predicted": predicted,
         "map": maps,
+        "report": report,
     }
 
 

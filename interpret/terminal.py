@@ -23,7 +23,9 @@ _ANNOTATION = (
 )
 _OF_FOLDS = ("accuracy", "balanced_accuracy", "macro_f1", "rare_recall")
 _SHORT = {
+    "precision_at_recall_": "prec@",
     "precision": "prec",
+    "matched_auroc": "matched",
     "recall_": "rec_",
     "accuracy": "acc",
     "balanced": "bal",
@@ -105,12 +107,66 @@ def _number(value: Any) -> str:
 
 
 def show_map(summary: dict[str, Any], out: Path) -> None:
-    """Print what a map holds, and how well it recovers known links."""
-    print(sizes_line({name: value for name, value in summary.items() if isinstance(value, int)}))
+    """Print what a map holds, and how it compares with known regulation; coverage comes first."""
+    numbers = {name: value for name, value in summary.items() if isinstance(value, int)}
+    print(sizes_line({name.replace("_", " "): value for name, value in numbers.items()}))
+    for name, factors in summary.get("enriched", {}).items():
+        print(f"motifs in peaks of {name}: {', '.join(factors)}")
     if "recovery" in summary:
-        methods = summary["recovery"]["methods"]
-        show_table("recovery of known links", list(next(iter(methods.values()))), methods)
+        show_recovery(summary["recovery"])
+    if "binding" in summary:
+        show_binding(summary["binding"])
+    for note in summary.get("notes", ()):
+        print(note)
     print(f"written: {out}")
+
+
+def show_recovery(recovery: dict[str, Any]) -> None:
+    """Print how many known links could be found, and how well each method finds them."""
+    coverage = recovery["coverage"]
+    print(
+        f"{coverage['in_candidates']:,} of {coverage['links']:,} known links are candidates; "
+        f"{recovery['true_pairs']:,} of {recovery['judged_pairs']:,} judged pairs are true"
+    )
+    if not recovery["judged"]:
+        print(recovery["reason"])
+        return
+    columns = ["auprc", "auroc", "matched_auroc", "early_precision", "precision_at_recall_0.1"]
+    rows = {}
+    for name, values in recovery["methods"].items():
+        bounds = recovery["intervals"][name]["auprc"]
+        told = "" if bounds is None else f"{bounds[0]:.3f}-{bounds[1]:.3f}"
+        rows[name] = {"auprc": values["auprc"], "95 %": told, **{key: values[key] for key in columns[1:]}}
+    show_table("recovery of known links", ["auprc", "95 %", *columns[1:]], rows)
+
+
+def show_binding(binding: dict[str, Any]) -> None:
+    """Print how like a factor's binding the map and accessibility are in each type."""
+    coverage = binding["coverage"]
+    print(
+        f"{coverage['bound_compared_peaks']:,} of {coverage['compared_peaks']:,} peaks near a gene are bound"
+    )
+    if not binding["judged"]:
+        print(binding["reason"])
+        return
+    names = {"map": "map", "accessibility": "open"}
+    rows = {
+        cell_type: {
+            **{
+                f"{measure} {short}": found[kind][measure]["value"]
+                for measure in ("pearson", "jaccard")
+                for kind, short in names.items()
+            },
+            "p map": (found["map"]["jaccard"]["matched"] or {}).get("p"),
+        }
+        for cell_type, found in binding["cell_types"].items()
+    }
+    chance = binding["chance_jaccard"]
+    show_table(
+        f"likeness with binding (chance Jaccard {chance:.3f}; p of the map's Jaccard among peaks as open)",
+        list(next(iter(rows.values()))),
+        rows,
+    )
 
 
 def show_demo(summary: dict[str, Any]) -> None:
@@ -119,6 +175,4 @@ def show_demo(summary: dict[str, Any]) -> None:
     show_metrics(summary["metrics"], out / "run" / "metrics.json")
     show_metrics(summary["annotation"], out / "annotator" / "metrics.json")
     show_map(summary["map"], out / "maps")
-    print(
-        f"the demo took {summary['seconds']:.0f} s; look at {out}/maps/map.png and {out}/annotator/metrics_figures"
-    )
+    print(f"the demo took {summary['seconds']:.0f} s; look at {out}/report.html")

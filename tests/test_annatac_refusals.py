@@ -185,7 +185,7 @@ def one_line(told, message):
         (["predict", "fine", "RNA", "--out", "p.h5ad"], "ATAC"),
         (["predict", "fine", "rna", "--out", "p.h5ad"], "the query has no ATAC"),
         (["predict", "fine", "FOREIGN", "--out", "p.h5ad"], "is on mm10, and the model on simulated"),
-        (["map", "fine", "data", "--out", "maps"], "annatac attends to no peaks, so there is no map of it"),
+        (["map", "fine", "data", "--per", "cell", "--out", "maps"], "--per cell: annatac attends to no peaks"),
         (["map", "data", "data", "--out", "maps"], "annatac"),
         (["evaluate", "data", "foreign", "--out", "m.json"], "is on mm10, and the model on simulated"),
         (["evaluate", "fine", "foreign", "--out", "m.json"], "is on mm10, and the model on simulated"),

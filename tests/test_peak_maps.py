@@ -238,8 +238,10 @@ def test_a_folder_holds_the_tables_of_the_contract(written, graphs, random_datas
     folder, summary = written[0] / name, written[1][name]
     names = sorted(path.name for path in folder.iterdir())
     assert names == sorted(
-        ["cells", "config.json", "markers.parquet", "peaks.parquet", "peaks.png", "types.parquet"]
+        ["cells", "config.json", "summary.json", "peaks.png"]
+        + [f"{name}.parquet" for name in ("markers", "peaks", "types", "predicted_markers")]
     )
+    assert json.loads((folder / "summary.json").read_text()) == summary
     for table in ("peaks.parquet", "types.parquet", "markers.parquet", "cells"):
         assert dtypes(folder / table) == COLUMNS[table]
         assert list(dtypes(folder / table)) == list(COLUMNS[table])
@@ -315,7 +317,12 @@ def test_a_model_in_which_peaks_attend_to_each_other_is_mapped_by_pairs(
 ):
     assert [reads_pairs(models[name]) for name in MODELS] == [False, False, True, False]
     summary = write_maps(runs / "deep", random_dataset, tmp_path / "maps", progress=False)
-    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["config.json", "pairs.parquet"]
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == [
+        "config.json",
+        "pairs.parquet",
+        "predicted_markers.parquet",
+        "summary.json",
+    ]
     assert dtypes(tmp_path / "maps" / "pairs.parquet") == COLUMNS["pairs.parquet"]
     assert summary["pairs"] == len(expected_pairs(models["deep"], graphs, 100)[0])
 
@@ -335,7 +342,8 @@ def test_cells_without_marker_peaks_give_tables_without_rows(models, graphs, tmp
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("svm", {}, "svm attends to no peaks, so there is no map of it. Train hitanno"),
+        ("svm", {"per": "cell"}, "--per cell: svm attends to no peaks"),
+        ("hitanno", {"per": "cell", "resume": True}, "only crossrec's map of single cells is made in parts"),
         ("hitanno", {"per": "donor"}, "no map per 'donor'. Choose cell-type or cell"),
         ("deep", {"per": "cell"}, "--per cell: attention between peaks is told per cell type only"),
         ("hitanno", {"split": "holdout"}, "no split 'holdout'; there are train"),
@@ -429,3 +437,14 @@ def test_many_types_with_long_names_are_drawn(tmp_path):
     )
     draw_peaks(tmp_path / "many.png", peaks, types)
     assert (tmp_path / "many.png").stat().st_size > 10_000
+
+
+def test_predicted_types_have_marker_peaks_whatever_the_model(runs, models, graphs, random_dataset, tmp_path):
+    summary = write_maps(runs / "svm", random_dataset, tmp_path / "maps", progress=False)
+    loader = GraphLoader(graphs, 7, cis=False)
+    svm = load_model(runs / "svm").model
+    told = [svm.cell_types[code] for batch in loader for code in svm(batch).logits.argmax(1).tolist()]
+    assert summary["cell_types"] == {name: told.count(name) for name in svm.cell_types}
+    markers = pd.read_parquet(tmp_path / "maps" / "predicted_markers.parquet")
+    pd.testing.assert_frame_equal(markers, marker_peaks(graphs, told))
+    assert summary["peaks"] == summary["marker_peaks"] == markers["peak"].nunique()

@@ -87,6 +87,24 @@ def test_reading_some_equals_filtering_all(found, folder, genes, cell_types):
         same(getattr(read, name), getattr(filtered, name))
 
 
+@pytest.mark.parametrize("rows", [13, 60])
+@pytest.mark.parametrize(
+    "where", [{}, {"cell_types": "B"}, {"genes": ["g3", "g20"], "cell_types": ["A", "B"]}]
+)
+def test_row_groups_change_nothing(found, folder, rows, where):
+    for name in ("links", "sites"):
+        table = pq.read_table(folder / f"{name}.parquet")
+        for column in ("tf", "peak", "strand"):
+            if column in table.column_names:
+                text = table[column].cast("string")
+                table = table.set_column(table.column_names.index(column), column, text)
+        pq.write_table(table.replace_schema_metadata(), folder / f"{name}.parquet", row_group_size=rows)
+    read, filtered = RegulatoryMap.read(folder, **where), found.filter(**where)
+    same(read.links, filtered.links)
+    assert plain(read.sites) == plain(found.sites)
+    assert {str(read.sites[name].dtype) for name in ("peak", "tf", "strand")} == {"category"}
+
+
 def test_links_in_another_order_are_sorted(found, folder):
     frame = pd.read_parquet(folder / "links.parquet").sample(frac=1, random_state=0)
     frame.to_parquet(folder / "links.parquet", index=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -225,4 +225,4 @@ def _frame(
 
 
 def _categories(codes: npt.NDArray[np.integer], names: Iterable[str]) -> pd.Categorical:
-    return pd.Categorical.from_codes(codes.tolist(), pd.Index(names))
+    return pd.Categorical.from_codes(cast(Sequence[int], codes), pd.Index(names))  # an array is as good

@@ -87,7 +87,8 @@ class MapData {
       else if (Math.max(...places) > 0) contains.push(gene);
     }
     const rank = (gene) => (this.genes.links[gene] ? 0 : 1);
-    const order = (a, b) => rank(a) - rank(b) || this.names[a].length - this.names[b].length;
+    const order = (a, b) => rank(a) - rank(b) || this.names[a].length - this.names[b].length
+      || (this.names[a] < this.names[b] ? -1 : 1);
     return [...starts.sort(order), ...contains.sort(order)].slice(0, most);
   }
 
