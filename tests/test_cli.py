@@ -17,7 +17,7 @@ from scweave.graphs.dataset import MultiomeGraphs
 from scweave.interpret.terminal import show_table
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("demo", "simulate", "build", "train", "evaluate", "predict", "map", "study")
+COMMANDS = ("demo", "simulate", "build", "train", "evaluate", "predict", "map", "report", "study")
 
 
 def call(capsys, monkeypatch, *arguments) -> tuple[int, str, str]:

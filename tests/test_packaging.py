@@ -33,8 +33,10 @@ NOT_IN_A_CHECKOUT = shutil.ignore_patterns(
 
 
 def room_files() -> set[str]:
-    """Every module of the rooms and the commands, as a path in the checkout."""
-    return {path.relative_to(ROOT).as_posix() for room in FOLDERS for path in (ROOT / room).rglob("*.py")}
+    """Every module of the rooms and the commands, and what the report's page is made of, as paths in the checkout."""
+    modules = [path for room in FOLDERS for path in (ROOT / room).rglob("*.py")]
+    page = [path for kind in ("css", "js") for path in (ROOT / "interpret" / "reports").glob(f"*.{kind}")]
+    return {path.relative_to(ROOT).as_posix() for path in modules + page}
 
 
 def pins() -> dict[str, str]:
@@ -102,7 +104,7 @@ def test_every_folder_of_modules_is_a_declared_package() -> None:
 
 def imported_modules() -> set[str]:
     """First names of everything that the package's modules import, other than themselves."""
-    sources = [ROOT / name for name in (*room_files(), "cli.py", "train.py")]
+    sources = [ROOT / name for name in (*room_files(), "cli.py", "train.py") if name.endswith(".py")]
     nodes = [node for path in sources for node in ast.walk(ast.parse(path.read_text()))]
     plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     of = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}

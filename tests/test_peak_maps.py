@@ -15,13 +15,15 @@ from dense_evidence import open_weights
 from dense_hitanno import dense_block, dense_probabilities, opened_tokens, sentence
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
+from scweave.graphs.loader import GraphLoader
 from scweave.interpret.map_folder import write_maps
+from scweave.interpret.motifs.marker_peaks import marker_peaks
 from scweave.interpret.peaks import peak_maps
 from scweave.interpret.peaks.peak_figures import draw_peaks, plot_top_peaks, plot_type_attention
 from scweave.interpret.peaks.peak_maps import write_peak_map
 from scweave.interpret.peaks.peak_pairs import reads_pairs, write_peak_pairs
 from scweave.models.annotation.model import labelled
-from scweave.models.checkpoint import save_model
+from scweave.models.checkpoint import load_model, save_model
 from scweave.models.layers.profiles import Profiles
 from scweave.models.registry import kind_of
 

@@ -13,6 +13,7 @@ from ...graphs.bases import N
 from ...graphs.dataset import MultiomeGraphs
 from ...graphs.schema import BASES
 from .candidates import Candidates
+from .nulls import quantiles
 
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -85,7 +86,7 @@ def linkpeaks(
     """
     found = correlation(graphs, candidates, chunk=chunk) if correlations is None else correlations
     spread = Spread.over(graphs, chunk=chunk)
-    bins = matched_bins(graphs, spread)
+    bins = peak_bins(graphs, spread)
     pool = background_pool(graphs, bins, seed=seed)
     mean, deviation = np.zeros(len(candidates)), np.zeros(len(candidates))
     genes = np.unique(candidates.gene)
@@ -131,18 +132,17 @@ class Spread:
         return result
 
 
-def matched_bins(graphs: MultiomeGraphs, spread: Spread) -> Int64:
+def peak_bins(graphs: MultiomeGraphs, spread: Spread) -> Int64:
     """Put peaks into equal bins by accessibility, and within these by GC content; (peaks,), -1 for constant ones."""
     varying = np.flatnonzero(spread.y_var > _FLAT)
-    bins = np.full(len(spread.y_mean), -1, np.int64)
+    bins, alike = np.full(len(spread.y_mean), -1, np.int64), np.zeros_like(varying)
     number = int(np.clip(len(varying) // _BACKGROUNDS, 1, _BINS))
     open_, gc = spread.y_mean[varying], gc_content(graphs)
-    if gc is None:
-        bins[varying] = _quantiles(open_, np.zeros_like(varying), number)
-        return bins
-    side = int(np.sqrt(number))
-    alike = _quantiles(open_, np.zeros_like(varying), side)
-    bins[varying] = alike * side + _quantiles(gc[varying], alike, side)
+    side = number if gc is None else int(np.sqrt(number))
+    alike = quantiles(open_, alike, side, varying)
+    if gc is not None:
+        alike = alike * side + quantiles(gc[varying], alike, side, varying)
+    bins[varying] = alike
     return bins
 
 
@@ -190,16 +190,6 @@ def _background(
             square = (found - means[some][:, bins[pool]]) ** 2 @ member
             deviations[some] = np.sqrt(square / np.maximum(size - 1, 1))
     return means, deviations
-
-
-def _quantiles(values: Float64, groups: Int64, number: int) -> Int64:
-    """Cut each group's values into equally many by rank, ties by position; (values,) in 0 … number - 1."""
-    order = np.lexsort((values, groups))
-    sizes = np.bincount(groups)
-    first = np.cumsum(sizes) - sizes
-    rank = np.empty(len(values), np.int64)
-    rank[order] = np.arange(len(values)) - first[groups[order]]
-    return rank * number // np.maximum(sizes[groups], 1)
 
 
 def gc_content(graphs: MultiomeGraphs) -> Float64 | None:

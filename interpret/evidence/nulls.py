@@ -42,12 +42,12 @@ def matched_bins(
     lots = np.random.default_rng(seed).random(len(accessibility))
     bins = np.zeros(len(accessibility), np.int64)
     for values in features:
-        bins = bins * side + _quantiles(values, bins, side, lots)
+        bins = bins * side + quantiles(values, bins, side, lots)
     return bins
 
 
-def _quantiles(values: Float64, groups: Int64, number: int, lots: Float64) -> Int64:
-    """Divide the items of each group evenly into so many, by value."""
+def quantiles(values: Float64, groups: Int64, number: int, lots: npt.NDArray[np.generic]) -> Int64:
+    """Divide the items of each group evenly into so many, by value, ties by ``lots``; (items,)."""
     order = np.lexsort((lots, values, groups))
     sizes = np.bincount(groups)
     rank = np.empty(len(groups), np.int64)

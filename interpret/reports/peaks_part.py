@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from .evidence_part import evidence_part
 from .markup import escape, facts, folded, notes, number, picture, table
 from .sources import Source
 
@@ -15,6 +16,7 @@ _TABLES: Final = {
     "peaks.parquet": "Peaks that tell each type",
     "markers.parquet": "Marker peaks of each type",
     "pairs.parquet": "Peaks that attend to each other, in each type",
+    "predicted_markers.parquet": "Peaks that are more open in the cells told to be of each type",
 }
 
 
@@ -38,6 +40,7 @@ def peaks_part(source: Source) -> str:
         frame = source.frame(name)
         if frame is not None:
             parts.append(_strongest(frame, words))
+    parts.append(evidence_part(source))
     return "".join(parts)
 
 

@@ -15,7 +15,11 @@ from ...graphs.errors import InputError
 Kind = Literal["run", "map", "peaks", "study"]
 CONFIG, METRICS, MODEL, STUDY = "config.json", "metrics.json", "model.json", "study.json"
 LINKS: Final = "links.parquet"
-PEAK_TABLES: Final = ("markers.parquet", "pairs.parquet")  # what an annotator's map has, and no other folder
+PEAK_TABLES: Final = (
+    "predicted_markers.parquet",
+    "markers.parquet",
+    "pairs.parquet",
+)  # what an annotator's map has, and no other folder
 _ACCEPTED: Final = "a run (of `scweave train`), a map (of `scweave map`) or a study (of `scweave study`)"
 
 
