@@ -41,6 +41,9 @@ OPENNESS, EXPRESSION = "openness.parquet", "expression.parquet"
 MAP_FIGURE, RECOVERY_FIGURE, BINDING_FIGURE = "map.png", "recovery.png", "binding.png"
 RECOVERY, BINDING, SUMMARY = "recovery.json", "binding.json", "summary.json"
 PER: Final = ("cell-type", "cell")
+NO_GC: Final = (
+    "the dataset has no DNA: null peaks are matched on accessibility and distance, not on GC content"
+)
 
 
 def write_maps(
@@ -214,8 +217,10 @@ def write_map(
             if truth is not None:
                 truth.add(piece)
     summary, genes, known = tally.summary(), tally.telling_genes(), None
+    notes = [] if nulls is None or nulls.has_gc else [NO_GC]
     if context is not None:
         summary |= context.write(folder, graphs, tally.top_peaks(), progress=progress)
+    summary["notes"] = notes + summary.get("notes", [])
     if isinstance(truth, BindingTruth):
         summary["binding"] = _write_binding(truth, graphs, opened, folder)
     elif truth is not None:

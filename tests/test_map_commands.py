@@ -16,10 +16,12 @@ from scweave.graphs.dataset import MultiomeGraphs
 from scweave.interpret.evidence.bed import read_bed
 from scweave.interpret.evidence.candidates import candidate_pairs
 from scweave.interpret.evidence.tf_binding import binding, compare_binding
+from scweave.interpret.map_folder import NO_GC, write_map
 from scweave.interpret.maps import RegulatoryMap
 from scweave.interpret.motifs.marker_peaks import top_peaks
 from scweave.interpret.terminal import show_binding, show_map, show_recovery
 from scweave.train import run as train
+from test_attention import make_model
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,15 @@ def test_links_have_a_significance_that_is_alike_in_all_types(written):
     assert links.groupby(["gene", "peak"], observed=True)["pvalue"].nunique().max() == 1
     order = links.drop_duplicates(["gene", "peak"]).sort_values("pvalue")
     assert order["qvalue"].is_monotonic_increasing
+
+
+def test_without_dna_it_is_said_that_gc_is_not_matched(written, random_dataset, tmp_path):
+    assert not [note for note in written[1]["notes"] if "GC" in note]
+    graphs = MultiomeGraphs(random_dataset)
+    graphs.peaks.tensors.pop("sequence", None)
+    (tmp_path / "map").mkdir()
+    summary = write_map(make_model(graphs).float(), graphs, tmp_path / "map", progress=False)
+    assert summary["notes"] == [NO_GC]
 
 
 def test_motifs_and_regions_are_of_the_top_peaks_of_each_type(written):
