@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..generators.genomes.regions import Regions, read_regions
+from ..generators.genomes.regions import Regions, check_genes, read_regions
 from ..graphs.dataset import MultiomeGraphs
 from ..graphs.whole import refuse_existing
 from ..interpret.map_folder import write_maps
@@ -32,6 +32,15 @@ def map_run(
         JASPAR or MEME file: names transcription factors on links, and which of them a type's peaks are rich in.
     gtf
         Gene annotation: exons for pictures, and where a type's peaks lie.
+
+    Returns
+    -------
+    As there.
+
+    Raises
+    ------
+    InputError
+        As there; or a file cannot be read, or the annotation is of another species or build.
     """
     refuse_existing(out)
     found = None if motifs is None else read_motifs(motifs)
@@ -40,4 +49,6 @@ def map_run(
 
 
 def _regions(gtf: Path, dataset: Path) -> Regions:
-    return read_regions(gtf, MultiomeGraphs(dataset).store.manifest["chromosomes"])
+    graphs = MultiomeGraphs(dataset)
+    regions = read_regions(gtf, graphs.store.manifest["chromosomes"])
+    return check_genes(regions, graphs.genes.frame, gtf.name)

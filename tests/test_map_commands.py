@@ -15,6 +15,7 @@ from scweave.commands.maps import map_run
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.interpret.evidence.bed import read_bed
 from scweave.interpret.evidence.candidates import candidate_pairs
+from scweave.interpret.evidence.map_truth import nearness
 from scweave.interpret.evidence.tf_binding import binding, compare_binding
 from scweave.interpret.map_folder import NO_GC, write_map
 from scweave.interpret.maps import RegulatoryMap
@@ -119,11 +120,21 @@ def test_binding_of_a_factor_is_compared_beside_accessibility(
         scores, binding(graphs.peaks.frame, read_bed(tmp_path / "tf.bed")), opened, among=among
     )
     assert found["coverage"] == expected["coverage"]
+    assert ("baselines" in found) == expected["judged"]
     if expected["judged"]:
         for name, kinds in expected["cell_types"].items():
             value = found["cell_types"][name]["map"]["pearson"]["value"]
             assert value == pytest.approx(kinds["map"]["pearson"]["value"], abs=1e-9)
     assert (out / "binding.png").stat().st_size > 1000
+
+
+def test_nearness_is_that_to_the_next_tss(simulated_dataset):
+    graphs = MultiomeGraphs(simulated_dataset)
+    pairs = candidate_pairs(graphs)
+    near = nearness(pairs)
+    for peak in range(0, len(near), 17):
+        own = np.abs(pairs.distance[pairs.peak == peak])
+        assert near[peak] == pytest.approx(np.exp(-own.min() / 10_000) if len(own) else 0.0)
 
 
 def test_what_is_printed_states_coverage_first(written, capsys, tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from scweave.generators.genomes.regions import read_regions
+from scweave.generators.genomes.regions import check_genes, read_regions
 from scweave.generators.simulate import SimulatedFiles
 from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
@@ -180,3 +180,19 @@ def test_promoters_of_the_simulation_are_its_promoter_peaks(
     assert {"exon", "intron", "distal"} <= set(kinds)
     exons = regions.exons_of(graphs.genes.frame)
     assert set(exons["gene"]) == set(graphs.genes.frame["gene"])
+
+
+def test_the_gtf_of_another_species_or_build_is_refused(tmp_path: Path) -> None:
+    regions = read_regions(written(tmp_path, GTF), ["chr1", "chrM"])
+    genes = pd.DataFrame({"gene": ["ONE", "m", "lost"], "gene_id": ["x", "ENSG2.7", None]})
+    genes["symbol"], genes["chrom"] = ["ONE", "m", None], ["chr1", "chrM", None]
+    genes["start"], genes["end"] = (pd.array(side, "Int64") for side in ([900, 0, None], [1100, 50, None]))
+    assert check_genes(regions, genes, "genes.gtf") is regions
+    moved = check_genes(regions, genes.assign(chrom=["chr1", "chr1", None]), "genes.gtf")
+    assert moved.report == (*regions.report, "genes.gtf has 1 of the dataset's 2 genes where they lie")
+    with pytest.raises(InputError, match="has 0 of the dataset's 2 genes .* another species or build"):
+        check_genes(regions, genes.assign(gene_id=["y", "z", None], symbol=["One", "M", None]), "genes.gtf")
+    with pytest.raises(InputError, match="another species or build"):
+        check_genes(regions, genes.assign(start=genes["start"] + 10_000, end=genes["end"] + 10_000), "g.gtf")
+    nowhere = genes.assign(chrom=None)
+    assert check_genes(regions, nowhere, "genes.gtf") is regions

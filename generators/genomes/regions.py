@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ from ...graphs.messages import few
 from .gtf import read_genes, read_lines, strip_version
 
 EXON_COLUMNS: Final = ("gene_id", "symbol", "chrom", "start", "end")
+_FEWEST: Final = 0.3  # of a dataset's genes must lie where the GTF has them
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,51 @@ class Regions:
             .reset_index(drop=True)
             .assign(gene=names)[["gene", "chrom", "start", "end"]]
         )
+
+
+def check_genes(regions: Regions, genes: pd.DataFrame, name: str) -> Regions:
+    """Refuse the GTF of another species or build: chromosomes are named alike in most.
+
+    Parameters
+    ----------
+    regions
+        Of a GTF, on the dataset's chromosomes.
+    genes
+        The dataset's: ``gene`` (its name), ``chrom, start, end`` and, where known, ``gene_id, symbol``; null
+        where a gene has no place.
+    name
+        Of the GTF.
+
+    Returns
+    -------
+    Regions
+        The same; its report says how many genes are missing or lie elsewhere, if any do.
+
+    Raises
+    ------
+    InputError
+        Fewer than 3 in 10 genes that have a place overlap a gene of that id or symbol in the GTF.
+    """
+    placed = genes[genes["chrom"].notna() & genes["start"].notna()].reset_index(drop=True)
+    found = np.zeros(len(placed), bool)
+    for column in ("gene_id", "symbol"):
+        own = placed[[column if column in placed else "gene", "chrom", "start", "end"]].astype(object)
+        own = own.set_axis(["name", "chrom", "start", "end"], axis=1).assign(row=np.arange(len(own)))
+        own["name"] = strip_version(own["name"].astype(str))
+        theirs = regions.genes[[column, "chrom", "start", "end"]].rename(columns={column: "name"})
+        both = own.merge(theirs, on=["name", "chrom"], suffixes=("", "_gtf"))
+        both = both[(both["start"] < both["end_gtf"]) & (both["start_gtf"] < both["end"])]
+        found[both["row"].to_numpy(np.int64)] = True
+    if len(found) and found.mean() < _FEWEST:
+        raise InputError(
+            f"{name} has {found.sum():,} of the dataset's {len(found):,} genes where they lie (dataset: "
+            f"{few(placed['gene'])}; GTF: {few(regions.genes['symbol'])}): it is of another species or build. "
+            "Pass the GTF that the dataset was built with."
+        )
+    if found.all():
+        return regions
+    told = f"{name} has {found.sum():,} of the dataset's {len(found):,} genes where they lie"
+    return replace(regions, report=(*regions.report, told))
 
 
 def read_regions(path: Path, chromosomes: Sequence[str] = ()) -> Regions:

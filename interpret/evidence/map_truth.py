@@ -14,13 +14,17 @@ import pandas as pd
 from ...graphs.dataset import MultiomeGraphs
 from ..links.type_links import TypeLinks
 from .bed import read_bed
-from .candidates import MapScores, candidate_pairs
+from .candidates import Candidates, MapScores, candidate_pairs
 from .comparison import Comparison, compare
+from .correlation import open_share
 from .tf_binding import Binding, binding, compare_binding
 from .truth import KnownLinks, locate
 from .truth_tables import read_truth
 
 Float64 = npt.NDArray[np.float64]
+
+_ALL = "all cells"
+_NEAR = 10_000  # bp
 
 
 class MapTruth(Protocol):
@@ -87,10 +91,29 @@ class BindingTruth:
         self.peak_scores[piece.cell_type] = sums.astype(np.float64)
 
     def compare(self, graphs: MultiomeGraphs, openness: Mapping[str, Float64]) -> dict[str, Any]:
-        """Compare peaks that can have a link near a gene, beside their openness in each type."""
-        among = np.zeros(len(graphs.peaks), bool)
-        among[candidate_pairs(graphs).peak] = True
-        return compare_binding(self.peak_scores, self.bound, openness, among=among)
+        """Compare peaks that can have a link near a gene, beside their openness in each type.
+
+        Returns
+        -------
+        What `compare_binding` returns and, where it judges, ``baselines``: ``nearness`` (see `nearness`) and
+        ``accessibility``, of all cells, measured as the map of a type is.
+        """
+        pairs = candidate_pairs(graphs)
+        near, among = nearness(pairs), np.zeros(len(graphs.peaks), bool)
+        among[pairs.peak] = True
+        found = compare_binding(self.peak_scores, self.bound, openness, among=among)
+        if found["judged"]:
+            opened = {_ALL: open_share(graphs)}
+            beside = compare_binding({_ALL: near}, self.bound, opened, among=among)["cell_types"][_ALL]
+            found["baselines"] = {"nearness": beside["map"], "accessibility": beside["accessibility"]}
+        return found
+
+
+def nearness(pairs: Candidates) -> Float64:
+    """Return how near each peak is to the next TSS, exp(-|distance| / 10 kb), (peaks,); 0 where none is within reach."""
+    near = np.zeros(pairs.n_peaks)
+    np.maximum.at(near, pairs.peak, np.exp(-np.abs(pairs.distance) / _NEAR))
+    return near
 
 
 def open_truth(path: Path, kind: str | None, graphs: MultiomeGraphs) -> LinkTruth | BindingTruth:
