@@ -21,7 +21,7 @@ Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 Statistic = Callable[[Float64, Float64], Float64]
 
-_SUMS = 1 << 24  # of permuted groups, held at a time (float64)
+_SUMS = 1 << 22  # of permuted groups, held at a time (float64)
 _ROUNDING = 1e-9  # by which equal statistics may differ
 _PLACED = ("gene", "peak", "chrom", "start", "end", "tss", "distance")
 
@@ -143,18 +143,21 @@ def _edge_differences(
     depth = np.asarray(opened.sum(1)).ravel()
     sums = _Dealt(opened, depth / max(depth.mean(), 1e-12))
     relative = relative_openness(*sums.of(groups[:, None]))[:, :, 0]  # (groups, peaks)
-    pvalue = permuted_pvalues(
-        sums,
-        groups,
-        strata,
-        lambda opened, cells: np.subtract(*relative_openness(opened, cells)),
-        permutations,
-        seed,
-    )
+    pvalue = permuted_pvalues(sums, groups, strata, _openness_difference, permutations, seed)
     first, second = (edges.weight * share[edges.peak] for share in relative)
     kept = np.maximum(first, second) > _ROUNDING
     gene, peak = edges.gene[kept], edges.peak[kept]
     return _Differences(gene, peak, first[kept], second[kept], pvalue[peak])
+
+
+def _openness_difference(opened: Float64, cells: Float64) -> Float64:
+    """Differences by their spread by chance, which is wider the less depth a group has; as for `relative_openness`.
+
+    Dealings make groups of like depth. Undivided, a shallow group's noise would pass for a difference.
+    """
+    spread = np.sqrt((1 / np.maximum(cells, 1e-12)).sum(0))
+    differences: Float64 = np.subtract(*relative_openness(opened, cells)) / spread
+    return differences
 
 
 def _link_differences(

@@ -13,7 +13,7 @@ from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
 from scweave.interpret import differences
 from scweave.interpret.differences import cells_where, difference, permuted_pvalues
-from scweave.interpret.links.edge_links import EdgeLinks
+from scweave.interpret.links.edge_links import EdgeLinks, relative_openness
 from scweave.interpret.links.type_links import type_links
 from scweave.models.crossrec_cis import CisConfig, CisCrossRec
 from test_attention import dense_links, make_model
@@ -126,6 +126,20 @@ def test_random_groups_do_not_differ_and_a_planted_peak_does(graphs, cis):
     own = found[found["peak"] == graphs.peaks.frame["peak"][planted]]
     assert len(own)
     assert np.allclose(own["pvalue"], 1 / 201)
+
+
+def test_a_shallow_group_does_not_differ_by_its_depth():
+    rng = np.random.default_rng(4)
+    groups = np.repeat([0, 1], [300, 600])
+    opened = sparse.csr_matrix((rng.random((900, 1500)) < np.where(groups, 0.1, 0.04)[:, None]).astype(float))
+    depth = np.asarray(opened.sum(1)).ravel()
+    sums, one = differences._Dealt(opened, depth / depth.mean()), np.zeros(900, np.int64)
+    found = permuted_pvalues(sums, groups, one, differences._openness_difference, 300, 0)
+    assert (found <= 0.05).mean() < 0.06
+    undivided = permuted_pvalues(
+        sums, groups, one, lambda opened, cells: np.subtract(*relative_openness(opened, cells)), 300, 0
+    )
+    assert (undivided <= 0.05).mean() > 0.08
 
 
 def test_seeds_repeat(graphs, cis):

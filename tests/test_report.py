@@ -364,7 +364,13 @@ def test_evidence_is_told_with_coverage_first(tmp_path) -> None:
     }
     (maps / "binding.json").write_text(json.dumps(binding))
     pd.DataFrame(
-        {"cell_type": ["Sst", "Sst"], "kind": ["promoter", "distal"], "share": [0.3, 0.7]}
+        {
+            "cell_type": ["Sst", "Sst"],
+            "kind": ["promoter", "distal"],
+            "share": [0.3, 0.7],
+            "peaks": [30, 70],
+            "baseline": [0.2, 0.8],
+        }
     ).to_parquet(maps / "regions.parquet")
     pd.DataFrame(
         {

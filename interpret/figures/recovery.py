@@ -48,13 +48,18 @@ def plot_recovery(ax: Axes, curves: Mapping[str, Curve], *, chance: float) -> Ax
         highest = max(highest, float(precision.max(initial=0.0)))
     ax.axhline(chance, color=INK, lw=1, ls=(0, (4, 3)), label=f"chance ({chance:.3f})")
     ax.set(xlim=(0, 1), ylim=(0, min(1.02, 1.12 * highest)))
-    ax.set_xlabel("recall: share of known links found")
+    ax.set_xlabel("recall: share of the known pairs found")
     ax.set_ylabel("precision: share of pairs that are known")
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(color="#eceef0", lw=0.8)
     ax.set_axisbelow(True)
     ax.legend(frameon=False, fontsize=9, title=_title(curves), title_fontsize=9, alignment="left")
     return ax
+
+
+def method_label(name: str) -> str:
+    """Return a method of a comparison in words."""
+    return _METHODS[name][0] if name in _METHODS else name.replace("_", " ")
 
 
 def _area(curve: Curve) -> str:

@@ -92,7 +92,7 @@ def draw_recovery(path: Path, comparison: Comparison) -> None:
     ax = plot_recovery(figure.subplots(), comparison.curves(), chance=comparison.chance)
     number, coverage = len(comparison.candidates), comparison.coverage
     ax.set_title(
-        f"Recovery of {coverage['in_candidates']:,} of {coverage['links']:,} known links\n"
+        f"Recovery of the {coverage['in_candidates']:,} of {coverage['links']:,} known links that are\n"
         f"among {number:,} peak-gene pairs within {comparison.candidates.window // 1000:,} kb",
         fontsize=11,
     )

@@ -19,8 +19,8 @@ _COLUMNS: Final = (
     ("distance", "distance (bp)", "of the peak's centre from the TSS; negative is upstream"),
     ("score", "score", "attention beyond an even share, times relative openness"),
     ("effect", "effect", "change of the gene's predicted ln expression by the link"),
-    ("zscore", "z", "against matched peaks"),
-    ("qvalue", "q", "share of false discoveries among links at least as strong"),
+    ("zscore", "z", "of the pair against matched peaks of other chromosomes; the same in every type"),
+    ("qvalue", "q", "share of false discoveries among pairs at least as sure; the same in every type"),
     ("cells", "cells", "with the peak open and the gene expressed"),
     ("sharing", "types", "cell types that have the same link"),
 )
@@ -91,6 +91,8 @@ def _toolbar(name: str) -> str:
         '<button type="button" data-role="right" aria-label="move right">▶</button></span>'
         f'<label>score ≥ <input type="number" min="0" step="any" data-role="min-score" value=""></label>'
         f'<label data-role="q-label">q ≤ <input type="number" min="0" max="1" step="any" data-role="max-q" value=""></label>'
+        '<label title="in which the peak is open and the gene expressed">cells ≥ <input type="number" min="0" step="1"'
+        ' data-role="min-cells" value=""></label>'
         '<button type="button" data-role="reset">reset</button></div>'
     )
 

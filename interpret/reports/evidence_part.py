@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import PurePath
 from typing import Any, Final
 
 import pandas as pd
 
 from ...graphs.errors import InputError
+from ..figures.recovery import method_label
+from ..motifs.regions import DOWNSTREAM, UPSTREAM
 from .markup import escape, facts, folded, notes, number, picture, table
 from .metrics_part import best_methods, title, value_of
 from .sources import Source
@@ -19,14 +22,21 @@ _PICTURES: Final = {
     "binding": "Peak scores of the map against TF binding, beside accessibility",
 }
 _MAP: Final = "map.png"
+_KINDS: Final = (
+    f"The peaks that stand most for each type, by where their centre lies; promoter: from {UPSTREAM:,} bp before to"
+    f" {DOWNSTREAM:,} bp after a TSS. Compare with all peaks of the data set: how they were called decides most."
+)
 
 
 def evidence_part(source: Source) -> str:
-    """Return coverage, methods, TF binding, regions and motifs of a map, as far as its folder has them."""
-    parts = []
+    """Return notes, coverage, methods, TF binding, regions and motifs of a map, as far as its folder has them."""
+    told = source.json("summary.json").get("notes")
+    parts = [notes([str(line) for line in told]) if isinstance(told, list) else ""]
+    truth = source.config.get("arguments", {}).get("truth")
     for name in ("recovery", "binding"):
         content = source.json(f"{name}.json")
         if content:
+            content["file"] = PurePath(str(truth)).name if truth else ""
             parts.append(_guarded(source, f"{name}.json", content))
         if (source.folder / f"{name}.png").is_file():
             parts.append(picture(source.folder / f"{name}.png", _PICTURES[name]))
@@ -54,7 +64,7 @@ def _recovery(content: dict[str, Any]) -> str:
     """Return how well known links are recovered; only coverage where too few of them are judged."""
     sizes = {name: content.get(name) for name in ("window", "candidates", "judged_pairs", "true_pairs")}
     told = {title(name) + (" (bp)" if name == "window" else ""): size for name, size in sizes.items()}
-    parts = ["<h3>Recovery of known links</h3>", _coverage(content["coverage"] | told)]
+    parts = [_heading("Recovery of known links", content), _coverage(content["coverage"] | told)]
     lines = [f"Nothing is judged: {content['reason']}."] if content.get("reason") else []
     if content.get("methods"):
         lines += _reading(content)
@@ -65,18 +75,26 @@ def _recovery(content: dict[str, Any]) -> str:
     return "".join(parts)
 
 
+def _heading(words: str, content: Mapping[str, Any]) -> str:
+    """Name the file that a map is held against."""
+    return f"<h3>{escape(words)}{escape(': ' + content['file']) if content.get('file') else ''}</h3>"
+
+
 def _reading(content: dict[str, Any]) -> list[str]:
     """Say how to read the table, and what the map gains over the best method that needs no model."""
-    lines = []
+    lines = ["Higher is better in all columns; the best of each is bold."]
+    inside, true = content["coverage"].get("in_candidates"), content.get("true_pairs")
+    if inside and true and true > inside:
+        lines.append(f"A known link may lie on several peaks: {inside:,} links are {true:,} true pairs.")
     if "intervals" in content:
         lines.append("Small: 95 % intervals, genes drawn anew with all of their pairs.")
     if content.get("matched_on"):
-        lines.append(f"Matched AUROC compares pairs of like {', '.join(content['matched_on'])} only.")
+        lines.append(f"Matched AUROC compares pairs of like {' and '.join(content['matched_on'])} only.")
     gain = content.get("map_minus_best")
     if gain:
         bounds = _bounds(gain.get("interval"))
         lines.append(
-            f"AUPRC of the map less that of {title(gain['baseline'])}: {number(gain['auprc'])}{bounds}."
+            f"AUPRC of the map less that of {method_label(gain['baseline'])}: {number(gain['auprc'])}{bounds}."
         )
     return lines
 
@@ -101,7 +119,8 @@ def methods_table(
     for method, row in methods.items():
         known = intervals.get(method, {})
         cells = [_figure(row.get(name), known.get(name), best=method in best[name]) for name in columns]
-        rows.append([f"<b>{escape(title(method))}</b>" if method == "map" else escape(title(method)), *cells])
+        label = escape(method_label(method))
+        rows.append([f"<b>{label}</b>" if method == "map" else label, *cells])
     heads = [escape(title(name)).replace("recall ", "recall\u00a0") for name in columns]
     return table(["method", *heads], rows, name="metrics")
 
@@ -120,8 +139,9 @@ def _strata(strata: Any) -> str:
     """Return a folded table a range of distance; counts alone where too few are known."""
     drawn = []
     for row in strata:
-        end = "beyond" if row["to"] is None else f"to {row['to'] // 1000:,} kb"
-        name = f"{row['from'] // 1000:,} kb {end}: {row['true']:,} true of {row['pairs']:,} pairs"
+        begin, end = row["from"] // 1000, row["to"]
+        reach = f"beyond {begin:,} kb" if end is None else f"{begin:,} to {end // 1000:,} kb"
+        name = f"{reach}: {row['true']:,} true of {row['pairs']:,} pairs"
         few = notes(["Too few true pairs to judge."])
         shown = methods_table(row["methods"], row.get("intervals", {})) if row.get("methods") else few
         drawn.append(folded(name, shown))
@@ -130,7 +150,7 @@ def _strata(strata: Any) -> str:
 
 def _binding(content: dict[str, Any]) -> str:
     """Return two rows a cell type: the map's agreement with binding, and accessibility's."""
-    parts = ["<h3>Agreement with TF binding</h3>", _coverage(content["coverage"])]
+    parts = [_heading("Agreement with TF binding", content), _coverage(content["coverage"])]
     if content.get("reason"):
         parts.append(notes([f"Nothing is judged: {content['reason']}."]))
     rows = [
@@ -150,6 +170,7 @@ def _binding(content: dict[str, Any]) -> str:
 
 def _of_binding(content: dict[str, Any]) -> list[str]:
     return [
+        *_standing(content["cell_types"]),
         f"Jaccard of the {number(content['k'])} best peaks; two random sets have {number(content['chance_jaccard'])}."
         " Partial: Pearson, given log accessibility.",
         f"Small: p of {number(content['permutations'])} permutations among all peaks, and among peaks of like"
@@ -157,25 +178,49 @@ def _of_binding(content: dict[str, Any]) -> list[str]:
     ]
 
 
+def _standing(types: Mapping[str, Any]) -> list[str]:
+    """Count the types in which the map agrees with binding more than accessibility does."""
+    told = []
+    for key in ("pearson", "jaccard"):
+        pairs = [
+            [value_of(row[score][key].get("value")) for score in ("map", "accessibility")]
+            for row in types.values()
+        ]
+        known = [(own, other) for own, other in pairs if own is not None and other is not None]
+        if known:
+            better = sum(own > other for own, other in known)
+            told.append(f"by {key.capitalize()} in {better:,} of {len(known):,} cell types")
+    return [f"The map agrees with binding more than accessibility does {', '.join(told)}."] if told else []
+
+
 def _agreement(told: Mapping[str, Any]) -> str:
     if value_of(told.get("value")) is None:
         return "–"
-    chances = [number((told.get(null) or {}).get("p")) for null in ("free", "matched")]
+    chances = [_chance((told.get(null) or {}).get("p")) for null in ("free", "matched")]
     return f"{escape(number(told['value']))}<br><small>p {escape(chances[0])}, {escape(chances[1])}</small>"
 
 
+def _chance(p: float | None) -> str:
+    """Return a p with three places, as long as they say something; the least of 1,000 permutations is 1 / 1,001."""
+    return number(p) if p is None or p < 0.0005 else f"{p:.3f}"
+
+
 def _regions(frame: pd.DataFrame) -> str:
-    """Return the share of each kind of region among a type's peaks."""
+    """Return the share of each kind of region among a type's peaks, below that among all peaks."""
     wide = frame.pivot_table(index="cell_type", columns="kind", values="share", sort=False)
-    rows = [
-        [
-            escape(name),
-            *(f'<span class="bar" style="--share:{float(v):.4f}">{float(v):.1%}</span>' for v in row),
-        ]
+    peaks = frame.groupby("cell_type", sort=False)["peaks"].sum()
+    every = frame.drop_duplicates("kind").set_index("kind")["baseline"][wide.columns]
+    rows = [["<b>all peaks</b>", "", *map(_bar, every)]]
+    rows += [
+        [escape(name), number(int(peaks[name])), *map(_bar, row)]
         for name, row in zip(wide.index, wide.to_numpy(), strict=True)
     ]
-    shown = table(["cell type", *map(escape, wide.columns)], rows, name="types")
-    return f"<h3>Where the peaks of each type lie</h3>{shown}"
+    shown = table(["cell type", "peaks", *map(escape, wide.columns)], rows, name="types")
+    return f"<h3>Where the peaks of each type lie</h3>{notes([_KINDS])}{shown}"
+
+
+def _bar(share: float) -> str:
+    return f'<span class="bar" style="--share:{float(share):.4f}">{float(share):.1%}</span>'
 
 
 def _enrichment(frame: pd.DataFrame) -> str:

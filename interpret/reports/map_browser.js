@@ -1,6 +1,7 @@
 // A map's browser: which gene, which cell types, which window, which links; and the address that keeps the gene.
 
 const GENES_LISTED = 60;
+const CELLS_TO_TELL = 5;
 
 class MapBrowser {
   constructor(root) {
@@ -32,11 +33,12 @@ class MapBrowser {
     return gene < 0 || gene === this.gene ? null : gene;
   }
 
-  // A gene to begin with: types differ most in it, and it has links that one can see from afar.
+  // A gene to begin with: types differ most in it, and its strongest link spans some distance and was seen in some cells.
   telling() {
     const order = this.data.ordered(this.data.types.name.length > 1 ? "different" : "best");
-    const seen = (gene) => Math.abs(this.data.linksOf(gene)[0].distance ?? 0) > 5000;
-    return order.slice(0, 100).find(seen) ?? order[0];
+    const strongest = order.slice(0, 100).map((gene) => this.data.linksOf(gene)[0]);
+    const far = strongest.filter((row) => Math.abs(row.distance ?? 0) > 5000);
+    return (far.find((row) => row.cells >= CELLS_TO_TELL) ?? far[0])?.gene ?? order[0];
   }
 
   addTypes() {
@@ -94,10 +96,10 @@ class MapBrowser {
     for (const [role, work] of Object.entries({
       in: () => this.zoom(0.5), out: () => this.zoom(2), left: () => this.move(-0.25), right: () => this.move(0.25),
     })) this.part(role).addEventListener("click", work);
-    for (const role of ["min-score", "max-q"]) this.part(role).addEventListener("input", () => this.draw());
+    for (const role of ["min-score", "max-q", "min-cells"]) this.part(role).addEventListener("input", () => this.draw());
     if (!this.data.has("qvalue")) this.part("q-label").hidden = true;
     this.part("reset").addEventListener("click", () => {
-      this.part("min-score").value = this.part("max-q").value = "";
+      for (const role of ["min-score", "max-q", "min-cells"]) this.part(role).value = "";
       this.startWindow();
       this.part("all").click();
     });
@@ -159,8 +161,10 @@ class MapBrowser {
     const tss = data.genes.tss[gene];
     const place = tss < 0 ? "not placed on the genome" : `TSS ${data.chroms[data.genes.chrom[gene]]}:${whole(tss)}${strand}`;
     const types = new Set(rows.map((row) => row.type)).size, peaks = new Set(rows.map((row) => row.peak)).size;
+    const seen = new Set(rows.filter((row) => row.cells > 0).map((row) => row.type)).size;
     const what = rows.length ? `${counted(rows.length, "link")} from ${counted(peaks, "peak")} in ${types} of`
-      + ` ${counted(data.types.name.length, "cell type")}, strongest ${shortly(rows[0].score)}` : "no link in this map";
+      + ` ${counted(data.types.name.length, "cell type")}, strongest ${shortly(rows[0].score)}; seen in`
+      + ` cells of ${seen}` : "no link in this map";
     this.part("title").textContent = data.geneLabel(gene);
     this.part("facts").textContent = `${place}. ${what[0].toUpperCase()}${what.slice(1)}.`;
   }
@@ -205,7 +209,8 @@ class MapBrowser {
   passing() {
     // in single precision, as the columns are: 0.1 there is no more than 0.1 here
     const [least, most] = ["min-score", "max-q"].map((role) => Math.fround(parseFloat(this.part(role).value)));
-    return this.rows.filter((row) => this.chosen.has(row.type) && !(row.score < least)
+    const cells = parseFloat(this.part("min-cells").value);
+    return this.rows.filter((row) => this.chosen.has(row.type) && !(row.score < least) && !((row.cells ?? 0) < cells)
       && (Number.isNaN(most) || row.qvalue <= most));
   }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from ..maps import RegulatoryMap
 from .browser_part import browser_part
 from .evidence_part import evidence_part
@@ -9,13 +11,13 @@ from .map_data import map_data
 from .markup import facts, folded, notes
 from .sources import Source
 
-_READING = (
+_READING: Final = (
     "score: attention beyond an even share among the gene's peaks, times how open the peak is in the type, relative to"
     " the type where it is most open.",
     "effect: by how much the link changes the gene's predicted ln expression, from the mean training cell to the mean"
     " cell of the type.",
-    "z, p and q: against peaks matched on accessibility, GC and distance, where the map has them.",
-    "cells: those in which the peak is open and the gene expressed. Distances are from the TSS to the peak's centre;"
+    "cells: those of the type in which the peak is open and the gene expressed. A link with 0 cells was seen in none: it is"
+    " what the model makes of the pair. Distances are from the TSS to the peak's centre;"
     " negative is upstream.",
     "On the locus: Ctrl or Shift and the wheel zoom, dragging moves; + − and arrow keys do so, too.",
 )
@@ -39,6 +41,7 @@ def map_part(source: Source, number: int, max_links: int) -> tuple[str, Regulato
         "links": len(regulatory.links),
         "genes with links": regulatory.links["gene"].nunique(),
         "peaks with links": regulatory.links["peak"].nunique(),
+        "links seen in cells": int((regulatory.links["n_cells"] > 0).sum()),
     }
     parts = [
         facts(told),
@@ -46,7 +49,19 @@ def map_part(source: Source, number: int, max_links: int) -> tuple[str, Regulato
         folded("Versions", facts(source.config.get("versions", {}))),
         evidence_part(source),
         "<h3>Map browser</h3>",
-        folded("How to read it", notes(_READING)),
+        folded("How to read it", notes([*_READING, *_of_nulls(regulatory)])),
         browser_part(number, content),
     ]
     return "".join(parts), regulatory, content["shown"]
+
+
+def _of_nulls(regulatory: RegulatoryMap) -> list[str]:
+    """Say what z, p and q are, where the map has them."""
+    if regulatory.links["zscore"].isna().all():
+        return []
+    gc = "gc" in regulatory.peaks and regulatory.peaks["gc"].notna().any()
+    alike = "accessibility and GC content" if gc else "accessibility (there is no DNA, so not in GC content)"
+    return [
+        f"z, p and q: the pair against peaks of other chromosomes that are alike in {alike}. They are of the gene and"
+        " the peak, the same in every cell type: a small q does not say that the link is one of this type."
+    ]
