@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,12 @@ def map_run(
     refuse_existing(out)
     found = None if motifs is None else read_motifs(motifs)
     regions = None if gtf is None else _regions(gtf, dataset)
-    return write_maps(run, dataset, out, context=PeakContext(found, regions), **options)
+    try:
+        return write_maps(run, dataset, out, context=PeakContext(found, regions), **options)
+    except KeyboardInterrupt:
+        if (out.parent / f".{out.name}.unfinished").is_dir():
+            print("scweave: what is done is kept; the same command with --resume goes on", file=sys.stderr)
+        raise
 
 
 def _regions(gtf: Path, dataset: Path) -> Regions:

@@ -22,6 +22,7 @@ Float64 = npt.NDArray[np.float64]
 Statistic = Callable[[Float64, Float64], Float64]
 
 _SUMS = 1 << 22  # of permuted groups, held at a time (float64)
+_ALIKE = 30  # cells of like depth that change places
 _ROUNDING = 1e-9  # by which equal statistics may differ
 _PLACED = ("gene", "peak", "chrom", "start", "end", "tss", "distance")
 
@@ -71,7 +72,7 @@ def difference(
     """Compare the links of two groups of cells: two cell types, or one type in two conditions.
 
     The scores are those of a map of the two groups alone. Cells are dealt out to groups of the same sizes at random
-    ``permutations`` times; the p-value of a link is (b + 1) / (m + 1), where b of m dealings differ by as much, either
+    ``permutations`` times, among 30 of the most alike number of open peaks, for depth is no difference in regulation; the p-value of a link is (b + 1) / (m + 1), where b of m dealings differ by as much, either
     way. It says whether these cells differ, not whether donors do: cells of a donor are no replicates.
 
     Where attention does not depend on the cell, a link differs by how open its peak is, so the links of a peak share
@@ -113,8 +114,9 @@ def difference(
     _check(first, second, permutations)
     cells = np.concatenate([first, second])
     groups = np.repeat([0, 1], [len(first), len(second)])
-    strata = _strata(graphs, cells, within)
     both = graphs[cells]
+    depth = graphs.atac_rows.gather(graphs.pairs_of(cells)[1])[2]
+    strata = alike_in_depth(_strata(graphs, cells, within), depth)
     if isinstance(model, EdgeModel):
         links = _edge_differences(model, both, groups, strata, permutations, seed)
     else:
@@ -143,21 +145,28 @@ def _edge_differences(
     depth = np.asarray(opened.sum(1)).ravel()
     sums = _Dealt(opened, depth / max(depth.mean(), 1e-12))
     relative = relative_openness(*sums.of(groups[:, None]))[:, :, 0]  # (groups, peaks)
-    pvalue = permuted_pvalues(sums, groups, strata, _openness_difference, permutations, seed)
+    pvalue = openness_pvalues(sums, groups, strata, permutations, seed)
     first, second = (edges.weight * share[edges.peak] for share in relative)
     kept = np.maximum(first, second) > _ROUNDING
     gene, peak = edges.gene[kept], edges.peak[kept]
     return _Differences(gene, peak, first[kept], second[kept], pvalue[peak])
 
 
-def _openness_difference(opened: Float64, cells: Float64) -> Float64:
-    """Differences by their spread by chance, which is wider the less depth a group has; as for `relative_openness`.
+def openness_pvalues(sums: _Dealt, groups: Int64, strata: Int64, permutations: int, seed: int) -> Float64:
+    """Hold differences of relative openness against those of dealings, (peaks,); see `permuted_pvalues`.
 
-    Dealings make groups of like depth. Undivided, a shallow group's noise would pass for a difference.
+    The depth of each group is taken as it is. Dealings among cells of like depth change it by little, but that
+    little is the same for all peaks and would break the ties of those that few cells have open.
     """
-    spread = np.sqrt((1 / np.maximum(cells, 1e-12)).sum(0))
-    differences: Float64 = np.subtract(*relative_openness(opened, cells)) / spread
-    return differences
+    _, cells = sums.of(groups[:, None])
+    return permuted_pvalues(
+        sums,
+        groups,
+        strata,
+        lambda opened, _: np.subtract(*relative_openness(opened, cells)),
+        permutations,
+        seed,
+    )
 
 
 def _link_differences(
@@ -229,6 +238,15 @@ def permuted_pvalues(
         dealt = np.abs(statistic(*sums.of(_deal(groups, strata, size, rng))))
         reached += (dealt >= observed * (1 - _ROUNDING)).sum(1)
     return (reached + 1) / (permutations + 1)
+
+
+def alike_in_depth(strata: Int64, depth: Int64) -> Int64:
+    """Divide each stratum into runs of 30 cells by depth, (cells,)."""
+    order = np.lexsort((depth, strata))
+    sizes = np.bincount(strata)
+    rank = np.empty(len(strata), np.int64)
+    rank[order] = np.arange(len(strata)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return strata * (len(strata) // _ALIKE + 1) + rank // _ALIKE
 
 
 def _deal(groups: Int64, strata: Int64, n: int, rng: np.random.Generator) -> Int64:

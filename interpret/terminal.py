@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from .evidence.standing import NEARNESS, standing
+
 ANNOTATION = "annotation"
 # Of annotation's figures those that fit a terminal; the file holds all.
 _ANNOTATION = (
@@ -141,7 +143,7 @@ def show_recovery(recovery: dict[str, Any]) -> None:
 
 
 def show_binding(binding: dict[str, Any]) -> None:
-    """Print how like a factor's binding the map and accessibility are in each type."""
+    """Print how like a factor's binding the map and accessibility are in each type, and what nearness alone reaches."""
     coverage = binding["coverage"]
     print(
         f"{coverage['bound_compared_peaks']:,} of {coverage['compared_peaks']:,} peaks near a gene are bound"
@@ -163,10 +165,17 @@ def show_binding(binding: dict[str, Any]) -> None:
     }
     chance = binding["chance_jaccard"]
     show_table(
-        f"likeness with binding (chance Jaccard {chance:.3f}; p of the map's Jaccard among peaks as open)",
+        f"likeness with binding (chance Jaccard {chance:.3f}; p: the map's Jaccard, among peaks as open)",
         list(next(iter(rows.values()))),
         rows,
     )
+    near = binding.get("baselines", {}).get("nearness")
+    if near is not None:
+        told = ", ".join(
+            f"{key.capitalize()} {_number(near[key]['value'])}" for key in ("pearson", "jaccard")
+        )
+        print(f"{NEARNESS}: {told}")
+    print("\n".join(standing(binding)))
 
 
 def show_demo(summary: dict[str, Any]) -> None:

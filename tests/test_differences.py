@@ -13,7 +13,7 @@ from scweave.graphs.dataset import MultiomeGraphs
 from scweave.graphs.errors import InputError
 from scweave.interpret import differences
 from scweave.interpret.differences import cells_where, difference, permuted_pvalues
-from scweave.interpret.links.edge_links import EdgeLinks, relative_openness
+from scweave.interpret.links.edge_links import EdgeLinks
 from scweave.interpret.links.type_links import type_links
 from scweave.models.crossrec_cis import CisConfig, CisCrossRec
 from test_attention import dense_links, make_model
@@ -128,18 +128,33 @@ def test_random_groups_do_not_differ_and_a_planted_peak_does(graphs, cis):
     assert np.allclose(own["pvalue"], 1 / 201)
 
 
-def test_a_shallow_group_does_not_differ_by_its_depth():
+def test_cells_change_places_with_those_of_like_depth():
+    depth = np.random.default_rng(5).permutation(200)
+    strata = np.repeat([0, 1], [80, 120])
+    found = differences.alike_in_depth(strata, depth)
+    assert sorted(np.unique(found, return_counts=True)[1]) == [20, 30, 30, 30, 30, 30, 30]
+    for run in np.unique(found):
+        own = found == run
+        assert len(np.unique(strata[own])) == 1
+        beside = strata == strata[own][0]
+        assert ((depth[beside] >= depth[own].min()) & (depth[beside] <= depth[own].max())).sum() == own.sum()
+
+
+@pytest.mark.parametrize("shallow", [0, 1])
+@pytest.mark.parametrize("common", [0.005, 0.1])
+def test_a_shallow_group_does_not_differ_by_its_depth(shallow, common):
     rng = np.random.default_rng(4)
     groups = np.repeat([0, 1], [300, 600])
-    opened = sparse.csr_matrix((rng.random((900, 1500)) < np.where(groups, 0.1, 0.04)[:, None]).astype(float))
-    depth = np.asarray(opened.sum(1)).ravel()
-    sums, one = differences._Dealt(opened, depth / depth.mean()), np.zeros(900, np.int64)
-    found = permuted_pvalues(sums, groups, one, differences._openness_difference, 300, 0)
-    assert (found <= 0.05).mean() < 0.06
-    undivided = permuted_pvalues(
-        sums, groups, one, lambda opened, cells: np.subtract(*relative_openness(opened, cells)), 300, 0
+    chance = np.where(groups == shallow, 0.4, 1.0)[:, None] * np.append(
+        np.full(1000, common), np.full(1000, 0.2)
     )
-    assert (undivided <= 0.05).mean() > 0.08
+    opened = sparse.csr_matrix((rng.random((900, 2000)) < chance).astype(float))
+    depth = np.diff(opened.indptr).astype(np.int64)
+    sums = differences._Dealt(opened, depth / depth.mean())
+    strata = differences.alike_in_depth(np.zeros(900, np.int64), depth)
+    found = differences.openness_pvalues(sums, groups, strata, 300, 0)[:1000]
+    assert (found <= 0.05).mean() < 0.06
+    assert (found <= 0.01).mean() < 0.015
 
 
 def test_seeds_repeat(graphs, cis):

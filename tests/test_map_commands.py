@@ -209,3 +209,42 @@ def test_bad_files_are_one_line_and_leave_nothing(
     assert message in err
     assert len(err.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_binding_is_printed_beside_accessibility_and_nearness(capsys):
+    def figures(value):
+        told = {"value": value, "free": None, "matched": {"mean": 0.0, "sd": 0.1, "p": 0.001}}
+        return dict.fromkeys(("cosine", "pearson", "jaccard", "partial"), told)
+
+    types = {
+        f"type {i:02}": {"map": figures(0.1 + i / 100), "accessibility": figures(0.2)} for i in range(23)
+    }
+    show_binding(
+        {
+            "coverage": {"bound_compared_peaks": 300, "compared_peaks": 700},
+            "judged": True,
+            "chance_jaccard": 0.05,
+            "cell_types": types,
+            "baselines": {"nearness": figures(0.305), "accessibility": figures(0.2)},
+        }
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[-3:] == [
+        "nearness to the next TSS: Pearson 0.305, Jaccard 0.305",
+        "the map is above accessibility by Pearson in 12 of 23, by Jaccard in 12 of 23 cell types",
+        "the map is above nearness to the next TSS by Pearson in 2 of 23, by Jaccard in 2 of 23 cell types",
+    ]
+
+
+def test_an_interrupted_map_of_cells_says_that_it_can_go_on(
+    trained, simulated_dataset, tmp_path, capsys, monkeypatch
+):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scweave.interpret.map_folder.write_map", stop)
+    for per, told in (("cell", True), ("cell-type", False)):
+        with pytest.raises(KeyboardInterrupt):
+            map_run(trained / "crossrec", simulated_dataset, tmp_path / per, per=per, progress=False)
+        assert ("--resume goes on" in capsys.readouterr().err) is told

@@ -206,6 +206,15 @@ def test_shards_close_when_full_and_keep_every_link(tmp_path, graphs):
     assert len(pd.read_parquet(tmp_path / "cells")) == n
 
 
+def test_a_part_that_lost_its_content_is_named(tmp_path, graphs):
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / "part-00000.parquet").touch()
+    with pytest.raises(
+        InputError, match=r"part-00000\.parquet is damaged\. Remove it and all parts after it"
+    ):
+        next(CellLinkShards(tmp_path / "cells", graphs).done())
+
+
 def test_nothing_is_as_large_as_genes_times_peaks(tmp_path):
     path = write_random_dataset(tmp_path / "wide", window=False, n_genes=800, n_peaks=20_000)
     graphs = MultiomeGraphs(path)

@@ -116,6 +116,7 @@ def test_motifs_of_the_simulation(simulated: SimulatedFiles) -> None:
         (MEME.replace("0 0.5 0.5 0", "0 0.5 0.5"), "line 20: motif lonely has a row of 3 numbers"),
         (">\n1\n1\n1\n1\n", "line 1: a motif has no name"),
         (">M1 x\n1 2\n1 2\n1 2\n", "line 1: motif M1 has 3 rows of counts"),
+        (">M1 x\n" + "1 2 0 0\n" * 6, "6 rows of counts, not 4 (A, C, G, T): one a position, as HOMER"),
         (">M1 x\n1 2\n1 2\n1 2\n1\n", "rows of motif M1 have 2, 2, 2, 1 counts"),
         (">M1 x\nA 1\nC 1\nT 1\nG 1\n", "rows of motif M1 are A, C, T, G"),
         (">M1 x\n1 2\n1 two\n1 2\n1 2\n", "line 3: 'two' is no number"),

@@ -101,3 +101,9 @@ def test_many_types_leave_the_strongest_ten_and_say_so(tmp_path, links, random_d
 def test_pyplot_and_its_global_state_stay_out():
     for module in (plots, whole):
         assert "pyplot" not in Path(module.__file__).read_text()
+
+
+def test_a_lane_has_the_colour_it_is_given(links):
+    ax, given = Figure().subplots(), {"A": "#112233", "B": "#445566"}
+    plot_map(ax, links, "Gad1", cell_types=["B"], window=5_000, colours=given)
+    assert ax.get_yticklabels()[0].get_color() == given["B"]

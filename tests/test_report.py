@@ -587,3 +587,44 @@ def test_only_what_is_given_is_read(tmp_path) -> None:
     assert "of the run alone" not in with_run
     made = re.compile(r"made \S+ \S+ UTC")
     assert made.sub("", with_run) == made.sub("", without)
+
+
+def test_regions_stand_below_all_peaks_and_notes_and_the_truth_are_named(tmp_path) -> None:
+    maps = write_tiny_map(tmp_path / "maps").folder
+    config = json.loads((maps / "config.json").read_text())
+    config.setdefault("arguments", {})["truth"] = "somewhere/CTCF.bed.gz"
+    (maps / "config.json").write_text(json.dumps(config))
+    (maps / "summary.json").write_text(json.dumps({"notes": ["genes.gtf has no exon lines"]}))
+    low, high = (
+        {"value": value, "free": {"mean": 0.0, "sd": 0.1, "p": 1 / 1001}, "matched": None}
+        for value in (0.1, 0.2)
+    )
+    keys = ("cosine", "pearson", "jaccard", "partial")
+    types = {
+        "Sst": {"map": dict.fromkeys(keys, low), "accessibility": dict.fromkeys(keys, high)},
+        "Pv": {
+            "map": dict.fromkeys(keys, low) | {"jaccard": high},
+            "accessibility": dict.fromkeys(keys, high) | {"jaccard": low},
+        },
+    }
+    binding = {"coverage": {"sites": 5}, "judged": True, "k": 2, "chance_jaccard": 0.05, "permutations": 1000}
+    beside = {"nearness": dict.fromkeys(keys, high), "accessibility": dict.fromkeys(keys, low)}
+    (maps / "binding.json").write_text(json.dumps(binding | {"cell_types": types, "baselines": beside}))
+    regions = {"cell_type": ["Sst", "Sst"], "kind": ["promoter", "distal"], "share": [0.3, 0.7]}
+    regions |= {"peaks": [30, 70], "baseline": [0.25, 0.75]}
+    pd.DataFrame(regions).to_parquet(maps / "regions.parquet")
+    words = page_of(tmp_path / "report.html", maps).words
+    assert "genes.gtf has no exon lines" in words
+    assert "Agreement with TF binding: CTCF.bed.gz" in words
+    assert "The map is above accessibility by Pearson in 0 of 2, by Jaccard in 1 of 2 cell types." in words
+    assert "above nearness to the next TSS by Pearson in 0 of 2, by Jaccard in 0 of 2 cell types." in words
+    assert "all cells nearness to the next TSS 0.200" in words
+    assert "p 0.001, –" in words
+    assert "all peaks 25.0% 75.0% Sst 100 30.0% 70.0%" in words
+
+
+def test_what_q_means_is_told_where_there_is_one(tmp_path) -> None:
+    with_nulls = page_of(tmp_path / "a.html", write_tiny_map(tmp_path / "a").folder).words
+    without = page_of(tmp_path / "b.html", write_tiny_map(tmp_path / "b", nulls=False).folder).words
+    assert "accessibility and GC content" in with_nulls and "the same in every cell type" in with_nulls
+    assert "the same in every cell type" not in without

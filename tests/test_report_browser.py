@@ -248,6 +248,18 @@ def test_windows_and_zoom(browser, report, tiny) -> None:
     assert page.count() == len(links)
 
 
+def test_links_of_few_cells_are_left_out_and_the_gene_says_where_it_was_seen(browser, report, tiny) -> None:
+    page, links = Page(browser, report, "#gene=Gad1"), near(tiny.of("Gad1"))
+    page.fill("min-cells", 1)
+    assert page.count() == (links["n_cells"] >= 1).sum() < len(links)
+    page.fill("min-cells", 1000)
+    assert page.count() == 0
+    page.click("reset")
+    assert page.count() == len(links) and page.part("min-cells").get_attribute("value") == ""
+    seen = tiny.of("Gad1").query("n_cells > 0")["cell_type"].nunique()
+    assert f"seen in cells of {seen}." in page.part("facts").text
+
+
 def test_the_table_is_sorted_and_saved(browser, report, tiny) -> None:
     page, links = Page(browser, report, "#gene=Gad1"), tiny.of("Gad1")
     numbers = [float(text) for text in page.column("score")]

@@ -16,6 +16,7 @@ from scweave.interpret.evidence.candidates import MapScores, candidate_pairs
 from scweave.interpret.evidence.comparison import compare, recovery
 from scweave.interpret.evidence.intervals import Intervals, overlaps
 from scweave.interpret.evidence.loop_links import loop_elements
+from scweave.interpret.evidence.names import gene_ids
 from scweave.interpret.evidence.truth import locate, read_truth
 
 COLUMNS = ["chrom1", "start1", "end1", "chrom2", "start2", "end2", "name", "kind"]
@@ -224,6 +225,19 @@ def test_crispr_columns_become_labelled_elements(tmp_path, graphs, pairs):
     number = len(table.head(58).drop_duplicates())
     assert (coverage["tested"], coverage["tested_in_candidates"]) == (number, number)
     assert coverage["unknown_gene"] == 0  # the id stands in for a symbol that is unknown
+
+
+def test_categories_of_a_table_make_no_pairs(tmp_path, graphs, pairs):
+    table = coordinates(graphs, pairs, np.arange(9)).assign(label=[True, False, True] * 3)
+    expected = locate(table, pairs, graphs).coverage
+    table.assign(chr=table["chr"].astype("category")).to_parquet(tmp_path / "t.parquet")
+    assert locate(read_truth(tmp_path / "t.parquet"), pairs, graphs).coverage == expected
+
+
+def test_versions_of_ensembl_ids_do_not_count(graphs):
+    ids = graphs.genes.frame["gene_id"]
+    names = pd.Series([f"{ids[3]}.12", ids[4], "RP11-34P13.7", f"{ids[5]}.x"])
+    assert gene_ids(graphs, names).tolist() == [3, 4, -1, -1]
 
 
 def test_a_table_with_a_byte_order_mark_and_two_labels_tells_the_stricter(tmp_path, graphs, pairs):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -10,13 +12,19 @@ from ...graphs.dataset import MultiomeGraphs
 
 Int64 = npt.NDArray[np.int64]
 
+_VERSIONED: Final = r"^(ENS[A-Z]*[0-9]+)\.[0-9]+"
+
 
 def gene_ids(graphs: MultiomeGraphs, names: pd.Series[str]) -> Int64:
-    """Find genes by the dataset's name, else by a gene id, else by a symbol; (names,) rows, -1 for none."""
-    ids = np.full(len(names), -1, np.int64)
-    for column in ("gene", "gene_id", "symbol"):
-        if column in graphs.genes.frame:
-            ids = np.where(ids < 0, _ids(graphs.genes.frame[column], names), ids)
+    """Find genes by the dataset's name, else by a gene id, else by a symbol; (names,) rows, -1 for none.
+
+    Versions of Ensembl ids (``ENSG00000223972.5``) do not count.
+    """
+    ids, frame = np.full(len(names), -1, np.int64), graphs.genes.frame
+    bare = names.astype(object).str.replace(_VERSIONED, r"\1", regex=True)
+    for column, wanted in (("gene", names), ("gene_id", names), ("gene_id", bare), ("symbol", names)):
+        if column in frame:
+            ids = np.where(ids < 0, _ids(frame[column], wanted), ids)
     return ids
 
 

@@ -185,7 +185,7 @@ def standard_links(frame: pd.DataFrame, name: str = "the truth") -> pd.DataFrame
         table["peak"] = frame["peak"].astype(str)
     else:
         for wanted in _SPELLINGS:
-            table[wanted] = frame[_spelled(frame, wanted)]
+            table[wanted] = frame[_spelled(frame, wanted)].astype(object)  # categories may hold more names
         table = _whole(table, name)
     label = next(
         (frame[column] for known in _LABELS for column in frame if str(column).lower() == known), None

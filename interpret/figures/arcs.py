@@ -27,6 +27,7 @@ def plot_map(
     peaks: pd.DataFrame | None = None,
     true_peaks: Collection[str] = (),
     window: int = DEFAULT_WINDOW,
+    colours: Mapping[str, str] | None = None,
 ) -> Axes:
     """Draw the links of one gene around its TSS, a lane of arcs a cell type.
 
@@ -42,19 +43,22 @@ def plot_map(
     gene
         Name as in the table.
     cell_types
-        Lanes from top to bottom; their order decides their colours.
+        Lanes from top to bottom; their order decides their colours, where none are given.
     peaks
         Table ``peak, chrom, start, end`` of all peaks, drawn as ticks below the lanes.
     true_peaks
         Names of peaks to mark as known links of the gene.
     window
         Half of the width shown, in bp.
+    colours
+        Cell type -> colour, so that pictures of some types agree with those of all.
     """
     own = links[(links["gene"] == gene) & links["distance"].notna()]
     tss, chrom = int(own["tss"].iloc[0]), str(own["chrom"].iloc[0])
     near = own[own["distance"].abs() <= window]
     highest = float(near["score"].max()) if len(near) else 0.0
-    colours = type_colours(cell_types)
+    given = colours or type_colours(cell_types)
+    colours = {name: given[name] for name in cell_types}
     for lane, name in enumerate(cell_types):
         base = float(len(cell_types) - 1 - lane)
         mine = near[near["cell_type"] == name]

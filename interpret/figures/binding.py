@@ -24,7 +24,8 @@ def plot_binding(ax: Axes, comparison: Mapping[str, Any], *, measure: str = "pea
     """Draw one measure for the map and for accessibility, a row a cell type, each with its two nulls.
 
     A broad pale band is 95 % of permutations within peaks of like accessibility, a thin bar those of all peaks;
-    a filled point is beyond the matched null (p ≤ 0.05).
+    a filled point is beyond the matched null (p ≤ 0.05). Where it was measured, a dotted line is what nearness
+    to the next TSS alone reaches.
 
     Parameters
     ----------
@@ -45,8 +46,20 @@ def plot_binding(ax: Axes, comparison: Mapping[str, Any], *, measure: str = "pea
         for y, found in zip(rows, types.values(), strict=True):
             _draw(ax, y, found[name][measure], colour)
         ax.plot([], [], "o", color=colour, label=_SHOWN[name][1])
-    ax.plot([], [], color=INK, lw=6, alpha=0.2, solid_capstyle="butt", label="95 % of matched peaks")
-    ax.plot([], [], color=INK, lw=1, label="95 % of all peaks")
+    ax.plot([], [], "o", mec=INK, mfc="white", label="hollow: p > 0.05 among\npeaks as open")
+    ax.plot(
+        [],
+        [],
+        color=INK,
+        lw=6,
+        alpha=0.2,
+        solid_capstyle="butt",
+        label="95 %, binding permuted\namong peaks as open",
+    )
+    ax.plot([], [], color=INK, lw=1, label="95 %, binding permuted\namong all peaks")
+    near = comparison.get("baselines", {}).get("nearness", {}).get(measure, {}).get("value")
+    if near is not None:
+        ax.axvline(near, color=PALETTE[2], lw=1.5, ls=(0, (1, 1)), label="nearness to the next TSS")
     if measure == "jaccard":
         ax.axvline(comparison["chance_jaccard"], color=INK, lw=1, ls=(0, (4, 3)), label="chance")
     ax.set_yticks(range(len(types)), labels=list(types))

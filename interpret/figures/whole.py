@@ -15,6 +15,7 @@ from ...graphs.dataset import MultiomeGraphs
 from ..evidence.comparison import Comparison
 from .arcs import plot_map
 from .binding import plot_binding
+from .palette import type_colours
 from .recovery import plot_recovery
 
 _LANES = 10
@@ -49,6 +50,7 @@ def draw_map(
     """
     table = pd.read_parquet(links, columns=_COLUMNS, filters=[("gene", "in", list(genes) or [""])])
     lanes, note = _lanes(table)
+    colours = type_colours(list(cells))
     figure = Figure(
         figsize=(1.2 + 4.0 * max(len(genes), 1), 2.0 + 0.55 * max(len(lanes), 2)), layout="constrained"
     )
@@ -58,7 +60,15 @@ def draw_map(
     axes = figure.subplots(1, max(len(genes), 1), squeeze=False)[0] if genes else []
     for i, (ax, gene) in enumerate(zip(axes, genes, strict=True)):
         true_peaks = (known or {}).get(gene, ())
-        plot_map(ax, table, gene, cell_types=lanes, peaks=graphs.peaks.frame, true_peaks=true_peaks)
+        plot_map(
+            ax,
+            table,
+            gene,
+            cell_types=lanes,
+            peaks=graphs.peaks.frame,
+            true_peaks=true_peaks,
+            colours=colours,
+        )
         ax.set_yticks(
             ax.get_yticks(),
             labels=[] if i else [*(f"{name}\n{cells[name]:,} cells" for name in lanes), "peaks"],

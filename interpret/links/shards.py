@@ -56,7 +56,7 @@ class CellLinkShards:
         peaks = pd.Index(self._graphs.peaks.frame["peak"])
         nothing = np.zeros(0, np.int64)
         for path in self._before:
-            with pq.ParquetFile(path, read_dictionary=["gene", "peak"]) as file:
+            with _opened(path) as file:
                 group = 0
                 for n_cells, n_links in _batches(file, path):
                     if not n_links:
@@ -105,6 +105,16 @@ class CellLinkShards:
         self._hidden().rename(self.folder / f"part-{self._n_files:05d}.parquet")
         self._writer, self._batches = None, []
         self._n_files += 1
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    """Open a file; after a loss of power one may have its name and not its content."""
+    try:
+        return pq.ParquetFile(path, read_dictionary=["gene", "peak"])
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(
+            f"{path} is damaged. Remove it and all parts after it, then pass --resume."
+        ) from error
 
 
 def _ids(column: pa.ChunkedArray, names: pd.Index[str]) -> Int64:

@@ -100,7 +100,7 @@ def read_motifs(path: Path) -> tuple[Motif, ...]:
 def _lines(path: Path) -> Lines:
     """Lines that are not empty, with their numbers."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file. {_PASS}")
+        raise InputError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}. {_PASS}")
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
@@ -117,7 +117,11 @@ def _jaspar(lines: Lines, file: str) -> Iterator[Motif]:
         identity, name = _named(title[1:], file, number)
         rows = lines[begin + 1 : end]
         if len(rows) != 4:
-            _refuse(file, number, f"motif {identity} has {len(rows)} rows of counts, not 4 (A, C, G, T)")
+            turned = all(len(_bare(line).split()) == 4 for _, line in rows)
+            hint = ": one a position, as HOMER and HOCOMOCO write them, not one a base" if turned else ""
+            _refuse(
+                file, number, f"motif {identity} has {len(rows)} rows of counts, not 4 (A, C, G, T){hint}"
+            )
         letters = "".join(line[0].upper() for _, line in rows if line[0].isalpha())
         if letters not in ("", _BASES):
             _refuse(file, number, f"rows of motif {identity} are {', '.join(letters)}, not A, C, G, T")

@@ -9,6 +9,7 @@ from typing import Any, Final
 import pandas as pd
 
 from ...graphs.errors import InputError
+from ..evidence.standing import NEARNESS, standing
 from ..figures.recovery import method_label
 from ..motifs.regions import DOWNSTREAM, UPSTREAM
 from .markup import escape, facts, folded, notes, number, picture, table
@@ -21,6 +22,7 @@ _PICTURES: Final = {
     "recovery": "Precision against recall of known links, every method on the same pairs",
     "binding": "Peak scores of the map against TF binding, beside accessibility",
 }
+_BASELINES: Final = (("nearness", NEARNESS), ("accessibility", "accessibility"))
 _MAP: Final = "map.png"
 _KINDS: Final = (
     f"The peaks that stand most for each type, by where their centre lies; promoter: from {UPSTREAM:,} bp before to"
@@ -39,7 +41,7 @@ def evidence_part(source: Source) -> str:
             content["file"] = PurePath(str(truth)).name if truth else ""
             parts.append(_guarded(source, f"{name}.json", content))
         if (source.folder / f"{name}.png").is_file():
-            parts.append(picture(source.folder / f"{name}.png", _PICTURES[name]))
+            parts.append(picture(source.folder / f"{name}.png", _PICTURES[name], wide=name == "binding"))
     for name in ("regions", "enrichment"):
         frame = source.frame(f"{name}.parquet")
         if frame is not None:
@@ -89,7 +91,9 @@ def _reading(content: dict[str, Any]) -> list[str]:
     if "intervals" in content:
         lines.append("Small: 95 % intervals, genes drawn anew with all of their pairs.")
     if content.get("matched_on"):
-        lines.append(f"Matched AUROC compares pairs of like {' and '.join(content['matched_on'])} only.")
+        lines.append(
+            f"Matched AUROC compares pairs of like {' and '.join(map(_feature, content['matched_on']))} only."
+        )
     gain = content.get("map_minus_best")
     if gain:
         bounds = _bounds(gain.get("interval"))
@@ -97,6 +101,10 @@ def _reading(content: dict[str, Any]) -> list[str]:
             f"AUPRC of the map less that of {method_label(gain['baseline'])}: {number(gain['auprc'])}{bounds}."
         )
     return lines
+
+
+def _feature(name: str) -> str:
+    return {"gc": "GC content"}.get(name, name)
 
 
 def _bounds(interval: Any) -> str:
@@ -153,7 +161,16 @@ def _binding(content: dict[str, Any]) -> str:
     parts = [_heading("Agreement with TF binding", content), _coverage(content["coverage"])]
     if content.get("reason"):
         parts.append(notes([f"Nothing is judged: {content['reason']}."]))
+    beside = content.get("baselines", {})
     rows = [
+        [
+            "" if i else "<b>all cells</b>",
+            escape(words),
+            *(_agreement(beside[name][key]) for key in _MEASURES),
+        ]
+        for i, (name, words) in enumerate((name, words) for name, words in _BASELINES if name in beside)
+    ]
+    rows += [
         [
             escape(name) if score == "map" else "",
             escape(score),
@@ -170,27 +187,12 @@ def _binding(content: dict[str, Any]) -> str:
 
 def _of_binding(content: dict[str, Any]) -> list[str]:
     return [
-        *_standing(content["cell_types"]),
+        *(f"{line[0].upper()}{line[1:]}." for line in standing(content)),
         f"Jaccard of the {number(content['k'])} best peaks; two random sets have {number(content['chance_jaccard'])}."
         " Partial: Pearson, given log accessibility.",
         f"Small: p of {number(content['permutations'])} permutations among all peaks, and among peaks of like"
         " accessibility.",
     ]
-
-
-def _standing(types: Mapping[str, Any]) -> list[str]:
-    """Count the types in which the map agrees with binding more than accessibility does."""
-    told = []
-    for key in ("pearson", "jaccard"):
-        pairs = [
-            [value_of(row[score][key].get("value")) for score in ("map", "accessibility")]
-            for row in types.values()
-        ]
-        known = [(own, other) for own, other in pairs if own is not None and other is not None]
-        if known:
-            better = sum(own > other for own, other in known)
-            told.append(f"by {key.capitalize()} in {better:,} of {len(known):,} cell types")
-    return [f"The map agrees with binding more than accessibility does {', '.join(told)}."] if told else []
 
 
 def _agreement(told: Mapping[str, Any]) -> str:
