@@ -58,10 +58,11 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def resumable_folder(path: Path, job: dict[str, Any], *, resume: bool) -> Iterator[Path]:
+def resumable_folder(path: Path, job: dict[str, Any], *, kept: str, resume: bool) -> Iterator[Path]:
     """Fill a hidden sibling of ``path`` that takes its name on success and can be gone on with after a stop.
 
-    Bad input leaves nothing of a new folder; an interruption, a kill or a full disk leaves what was done.
+    What can be gone on with are the files of one subfolder; the rest is made anew. Bad input leaves nothing where
+    there are no such files yet.
 
     Parameters
     ----------
@@ -69,6 +70,8 @@ def resumable_folder(path: Path, job: dict[str, Any], *, resume: bool) -> Iterat
         Folder to create; it must not exist.
     job
         What decides the content, as JSON: only the same job may go on.
+    kept
+        Name of the subfolder.
     resume
         Whether to go on with what was left.
 
@@ -84,21 +87,43 @@ def resumable_folder(path: Path, job: dict[str, Any], *, resume: bool) -> Iterat
     missing = _missing_parents(path)
     try:
         partial.mkdir(parents=True, exist_ok=resume)
-        write_json(partial / _JOB, {"job": job, "process": os.getpid()})
+        _clear_but(partial, kept)
+        write_json(partial / _JOB, {"job": job, **_this_process()})
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}. Choose another --out.") from error
     try:
         yield partial
-        (partial / _JOB).unlink()
         partial.rename(path)
+        (path / _JOB).unlink()
     except InputError:
-        if not resume:
+        if not any((partial / kept).glob("[!.]*")):
             _remove(partial, missing)
         raise
     except OSError as error:
         raise InputError(
             f"writing {path} failed: {error.strerror or error}. What was done is kept: free space and pass --resume."
         ) from error
+
+
+def _clear_but(partial: Path, kept: str) -> None:
+    """Remove what an earlier attempt wrote beside what is kept: it may have been asked for other things."""
+    for left in partial.iterdir():
+        if left.name != kept:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def _this_process() -> dict[str, Any]:
+    return {"process": os.getpid(), "started": psutil.Process().create_time(), "host": platform.node()}
+
+
+def _is_running(told: dict[str, Any]) -> bool:
+    """Whether a process of this machine is still there; a number alone may have been given to another."""
+    if told["host"] != platform.node() or told["process"] == os.getpid():
+        return False
+    try:
+        return abs(psutil.Process(told["process"]).create_time() - told["started"]) < 1.0
+    except psutil.Error:
+        return False
 
 
 def _check_unfinished(partial: Path, job: dict[str, Any], resume: bool) -> None:
@@ -108,11 +133,11 @@ def _check_unfinished(partial: Path, job: dict[str, Any], resume: bool) -> None:
         return
     try:
         told = json.loads((partial / _JOB).read_text())
-        before, owner = told["job"], int(told["process"])
+        before, running = dict(told["job"]), _is_running(told)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{partial} is not what an interrupted command left. Remove it.") from error
-    if owner != os.getpid() and psutil.pid_exists(owner):
-        raise InputError(f"process {owner} is writing {partial}. Wait for it, or stop it.")
+    if running:
+        raise InputError(f"process {told['process']} is writing {partial}. Wait for it, or stop it.")
     if not resume:
         raise InputError(
             f"{partial} was left by an interrupted command. Pass --resume to go on, or remove it."
@@ -120,10 +145,10 @@ def _check_unfinished(partial: Path, job: dict[str, Any], resume: bool) -> None:
     asked = json.loads(json.dumps(job, default=_plain))
     changed = [name for name in {**before, **asked} if before.get(name) != asked.get(name)]
     if changed:
-        told = "; ".join(
+        words = "; ".join(
             f"{name} was {before.get(name)} and is {asked.get(name)}" for name in sorted(changed)
         )
-        raise InputError(f"{partial} cannot be gone on with: {told}. Give what it began with, or remove it.")
+        raise InputError(f"{partial} cannot be gone on with: {words}. Give what it began with, or remove it.")
 
 
 def _missing_parents(path: Path) -> list[Path]:

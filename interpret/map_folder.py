@@ -123,6 +123,8 @@ def write_maps(
         "dataset_fingerprint": graphs.fingerprint,
         "versions": versions(),
     }
+    if context is not None:
+        context.check(graphs)
     cells = {"batch_size": batch_size, "split": split}  # what decides the links of single cells
     job = {**cells, "dataset": graphs.fingerprint, "model": weights_checksum(Path(run))}
     keeps = per == "cell" and not isinstance(loaded.model, AnnotatorModel)
@@ -152,7 +154,7 @@ def _truth(
 
 def _folder(out: Path, job: dict[str, Any], *, resume: bool, keeps: bool) -> AbstractContextManager[Path]:
     """Links of single cells take long: what is done of them is kept."""
-    return resumable_folder(out, job, resume=resume) if keeps else new_folder(out)
+    return resumable_folder(out, job, kept=CELL_LINKS, resume=resume) if keeps else new_folder(out)
 
 
 def _check_links(loaded: LoadedModel) -> None:

@@ -321,8 +321,9 @@ class CrossRec(nn.Module):
         return Links(pairs // n_peaks, pairs % n_peaks, weight)
 
     @torch.no_grad()
-    def affinities(self) -> tuple[Tensor, Tensor]:
+    def affinities(self, graphs: MultiomeGraphs) -> tuple[Tensor, Tensor]:
         """Return queries (genes, d) and keys (peaks, d) whose products are scores, all counts being 1."""
+        del graphs
         return (
             self._all(self.gene_features).project(self.query).all(),
             self._all(self.peak_features).project(self.key).all(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 
@@ -347,10 +347,31 @@ class CisCrossRec(nn.Module):
         return self.expression.weights(self.keys())
 
     @torch.no_grad()
-    def affinities(self) -> tuple[Tensor, Tensor]:
-        """Return queries (genes, d) and keys (peaks, d) whose products are scores without distance, mean over heads."""
-        keys = self.keys()
-        return self.expression.attention.query.mean(1) / math.sqrt(keys.shape[1]), keys
+    def affinities(self, graphs: MultiomeGraphs) -> tuple[Tensor, Tensor]:
+        """Return queries (genes, programmes) and keys (peaks, programmes), float64, that tell if a gene follows a peak.
+
+        A key is the loading d of a peak, a query the covariance over cells of a gene's ln(1 + 10⁴ · count / counts)
+        with their places u, so that the product is its covariance with u · d, how open the peak is in cells like these.
+        The queries of attention are fitted to a gene's edges: against peaks that are none of them, edges win even
+        where genes lie at random.
+        """
+        rna, atac = graphs.pairs_of(np.arange(len(graphs)))
+        device, n_genes = self.edges.gene.device, self.edges.n_genes
+        found = np.zeros((n_genes, self.config.programmes))
+        total, centre = np.zeros(n_genes), np.zeros(self.config.programmes)
+        chunks = (Profiles.chunks(graphs.rna_rows, rna), Profiles.chunks(graphs.atac_rows, atac))
+        for genes, peaks in zip(*chunks, strict=True):
+            place = self.places(peaks.to(device)).double().cpu().numpy()
+            share = genes.counts.double() / genes.total(genes.counts.double())[genes.cell]
+            level = sparse.csr_matrix(
+                (torch.log1p(1e4 * share).numpy(), genes.ids, genes.ptr), shape=(len(genes), n_genes)
+            )
+            found += level.T @ place
+            total += np.asarray(level.sum(0)).ravel()
+            centre += place.sum(0)
+        n = max(len(rna), 1)
+        query = torch.from_numpy(found / n - np.outer(total / n, centre / n))
+        return query, self.expression.programme.double().cpu()
 
     @torch.no_grad()
     def openness(self, atac: Profiles) -> Tensor:

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from scweave.cli import main
 from scweave.commands.jobs import Job
@@ -17,6 +18,7 @@ from scweave.interpret.evidence.bed import read_bed
 from scweave.interpret.evidence.candidates import candidate_pairs
 from scweave.interpret.evidence.map_truth import nearness
 from scweave.interpret.evidence.tf_binding import binding, compare_binding
+from scweave.interpret.figures.binding import plot_binding
 from scweave.interpret.map_folder import NO_GC, write_map
 from scweave.interpret.maps import RegulatoryMap
 from scweave.interpret.motifs.marker_peaks import top_peaks
@@ -248,3 +250,14 @@ def test_an_interrupted_map_of_cells_says_that_it_can_go_on(
         with pytest.raises(KeyboardInterrupt):
             map_run(trained / "crossrec", simulated_dataset, tmp_path / per, per=per, progress=False)
         assert ("--resume goes on" in capsys.readouterr().err) is told
+
+
+def test_the_picture_of_binding_has_a_line_for_nearness():
+    figure = {"value": 0.1, "free": None, "matched": {"mean": 0.0, "sd": 0.1, "p": 0.2}}
+    types = {"A": {name: {"pearson": figure} for name in ("map", "accessibility")}}
+    told = {"judged": True, "k": 5, "cell_types": types}
+    for beside, lines in (({}, 0), ({"baselines": {"nearness": {"pearson": figure | {"value": 0.3}}}}, 1)):
+        ax = plot_binding(Figure().subplots(), told | beside)
+        labels = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert labels.count("nearness to the next TSS") == lines
+        assert any(label.startswith("hollow: p > 0.05") for label in labels)

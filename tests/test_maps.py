@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import tracemalloc
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from random_dataset import write_random_dataset
@@ -21,6 +24,8 @@ from scweave.interpret.links.shards import CellLinkShards
 from scweave.interpret.links.table import COLUMNS, SCHEMA, link_frame
 from scweave.interpret.links.type_links import type_links
 from scweave.interpret.map_folder import write_map, write_maps
+from scweave.interpret.motifs.context import PeakContext
+from scweave.interpret.motifs.scan import require_dna
 from scweave.models.checkpoint import save_model
 from test_attention import dense_links, make_model
 
@@ -347,9 +352,11 @@ def test_there_must_be_something_to_resume(tmp_path, random_dataset, run):
 
 
 def test_two_processes_do_not_write_one_map(tmp_path, random_dataset, run):
+    other = psutil.Process(os.getppid())
+    told = {"process": other.pid, "started": other.create_time(), "host": platform.node()}
     (tmp_path / ".maps.unfinished").mkdir()
-    (tmp_path / ".maps.unfinished" / "job.json").write_text(json.dumps({"job": {}, "process": 1}))
-    with pytest.raises(InputError, match="process 1 is writing"):
+    (tmp_path / ".maps.unfinished" / "job.json").write_text(json.dumps({"job": {}, **told}))
+    with pytest.raises(InputError, match=f"process {other.pid} is writing"):
         write_maps(run, random_dataset, tmp_path / "maps", per="cell", progress=False)
 
 
@@ -359,3 +366,62 @@ def test_bad_input_of_a_map_of_cells_leaves_nothing(tmp_path, random_dataset, ru
     with pytest.raises(InputError, match="1 true links"):
         write_maps(run, random_dataset, tmp_path / "a" / "maps", per="cell", truth=truth, progress=False)
     assert not (tmp_path / "a").exists()
+
+
+def test_what_an_earlier_attempt_wrote_beside_cells_is_made_anew(
+    tmp_path, random_dataset, run, truth, monkeypatch
+):
+    options = {"per": "cell", "progress": False, "batch_size": 4}
+    with monkeypatch.context() as patch:
+        patch.setattr(map_folder, "draw_map", stop_drawing)
+        with pytest.raises(Stop):
+            write_maps(run, random_dataset, tmp_path / "maps", truth=truth, **options)
+    assert (tmp_path / ".maps.unfinished" / "recovery.json").exists()
+    write_maps(run, random_dataset, tmp_path / "maps", **options, resume=True)
+    assert not (tmp_path / "maps" / "recovery.json").exists()
+    assert "truth" not in json.loads((tmp_path / "maps" / "config.json").read_text())["arguments"]
+
+
+def stop_drawing(*_, **__):
+    raise Stop
+
+
+def test_a_process_number_given_anew_or_another_machine_stops_nobody(
+    tmp_path, random_dataset, run, monkeypatch
+):
+    options = {"per": "cell", "progress": False}
+    with monkeypatch.context() as patch:
+        patch.setattr(map_folder, "draw_map", stop_drawing)
+        with pytest.raises(Stop):
+            write_maps(run, random_dataset, tmp_path / "maps", **options)
+    job = tmp_path / ".maps.unfinished" / "job.json"
+    told = json.loads(job.read_text())
+    job.write_text(json.dumps(told | {"process": os.getppid(), "started": 1.0}))
+    with pytest.raises(InputError, match="Pass --resume to go on"):
+        write_maps(run, random_dataset, tmp_path / "maps", **options)
+    job.write_text(json.dumps(told | {"process": os.getppid(), "host": "elsewhere"}))
+    write_maps(run, random_dataset, tmp_path / "maps", **options, resume=True)
+    assert (tmp_path / "maps" / "links.parquet").exists()
+
+
+def test_bad_input_late_loses_no_cells(tmp_path, random_dataset, run, monkeypatch):
+    def refuse(*_, **__):
+        raise InputError("something was wrong")
+
+    monkeypatch.setattr(map_folder, "draw_map", refuse)
+    with pytest.raises(InputError, match="something was wrong"):
+        write_maps(run, random_dataset, tmp_path / "maps", per="cell", progress=False)
+    assert list((tmp_path / ".maps.unfinished" / "cells").glob("part-*.parquet"))
+
+
+def test_motifs_without_dna_are_refused_before_any_work(tmp_path, random_dataset, run, monkeypatch):
+    monkeypatch.setattr(map_folder, "type_links", lambda *_, **__: pytest.fail("streamed"))
+    monkeypatch.setattr(PeakContext, "check", lambda self, graphs: require_dna(without_dna(graphs)))
+    with pytest.raises(InputError, match="has no DNA of its peaks"):
+        write_maps(run, random_dataset, tmp_path / "maps", context=PeakContext(()), progress=False)
+    assert not (tmp_path / "maps").exists()
+
+
+def without_dna(graphs):
+    graphs.peaks.tensors.pop("sequence", None)
+    return graphs

@@ -19,8 +19,8 @@ Int64 = npt.NDArray[np.int64]
 class AffineModel(Protocol):
     """A model that scores a gene and a peak by a product of two vectors."""
 
-    def affinities(self) -> tuple[Tensor, Tensor]:
-        """Return queries (genes, d) and keys (peaks, d)."""
+    def affinities(self, graphs: MultiomeGraphs) -> tuple[Tensor, Tensor]:
+        """Return queries (genes, d) and keys (peaks, d), as comparable where a peak could be no link of the gene."""
         ...
 
 
@@ -42,7 +42,7 @@ class LinkNulls:
     def __init__(
         self, model: AffineModel, graphs: MultiomeGraphs, *, draws: int = DRAWS, seed: int = 0
     ) -> None:
-        queries, keys = model.affinities()
+        queries, keys = model.affinities(graphs)
         self._queries, self._keys = queries.double().cpu().numpy(), keys.double().cpu().numpy()
         self._gene_chrom = graphs.genes.chrom.numpy().astype(np.int64)
         peak_chrom = graphs.peaks.chrom.numpy().astype(np.int64)

@@ -1,4 +1,4 @@
-"""Links of single cells in files of some millions, written so that an interrupted map can go on."""
+"""Links of single cells in files of a million, written so that an interrupted map can go on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .table import LinkTables, LinkWriter
 
 Int64 = npt.NDArray[np.int64]
 
-_SHARD: Final = 5_000_000  # links a file
+_SHARD: Final = 1_000_000  # links a file, and at most lost when a process is killed
 _BATCHES: Final = "scweave.batches"  # cells and links of every batch of a file
 
 

@@ -14,7 +14,7 @@ from ..links.nodes import gene_table, peak_table
 from .enrichment import enrichment
 from .read import Motif
 from .regions import peak_kinds, region_shares
-from .scan import scan_peaks
+from .scan import require_dna, scan_peaks
 
 SITES: Final = "sites.parquet"
 ENRICHMENT: Final = "enrichment.parquet"
@@ -59,6 +59,11 @@ class PeakContext:
 
     motifs: Sequence[Motif] | None = None
     regions: GeneRegions | None = None
+
+    def check(self, graphs: MultiomeGraphs) -> None:
+        """Refuse motifs where there is no DNA to find them in, before any work."""
+        if self.motifs is not None:
+            require_dna(graphs)
 
     def write(
         self,

@@ -56,10 +56,7 @@ def scan_peaks(
     InputError
         The dataset has no DNA, or as in `scan`.
     """
-    if "sequence" not in graphs.peaks.tensors:
-        raise InputError(
-            f"{graphs.root} has no DNA of its peaks, in which motifs are sought. Build it with --fasta."
-        )
+    require_dna(graphs)
     sequences = graphs.peaks.sequence.numpy()
     hits = scan(
         sequences,
@@ -84,6 +81,20 @@ def window_starts(graphs: MultiomeGraphs) -> Int64:
     anchor: Anchor = graphs.store.manifest["options"].get("sequence_from", "centre")
     first: Int64 = start + window_offset(end - start, graphs.peaks.sequence.shape[1], anchor)
     return first
+
+
+def require_dna(graphs: MultiomeGraphs) -> None:
+    """Refuse a dataset without DNA.
+
+    Raises
+    ------
+    InputError
+        It was built without.
+    """
+    if "sequence" not in graphs.peaks.tensors:
+        raise InputError(
+            f"{graphs.root} has no DNA of its peaks, in which motifs are sought. Build it with --fasta."
+        )
 
 
 def scan(

@@ -26,7 +26,7 @@ _BASELINES: Final = (("nearness", NEARNESS), ("accessibility", "accessibility"))
 _MAP: Final = "map.png"
 _KINDS: Final = (
     f"The peaks that stand most for each type, by where their centre lies; promoter: from {UPSTREAM:,} bp before to"
-    f" {DOWNSTREAM:,} bp after a TSS. Compare with all peaks of the data set: how they were called decides most."
+    f" {DOWNSTREAM:,} bp after a TSS. The first row is of all peaks of the data set."
 )
 
 
