@@ -65,7 +65,7 @@ def difference(
     second: Int64,
     *,
     within: str | None = None,
-    permutations: int = 1000,
+    permutations: int = 5000,
     batch_size: int = 64,
     seed: int = 0,
 ) -> pd.DataFrame:

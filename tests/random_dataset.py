@@ -15,7 +15,14 @@ CHROMOSOMES = ["chr1", "chr2", "chr3"]
 
 
 def write_random_dataset(
-    path: Path, *, window: bool, n_cells: int = 40, n_genes: int = 30, n_peaks: int = 90, seed: int = 0
+    path: Path,
+    *,
+    window: bool,
+    n_cells: int = 40,
+    n_genes: int = 30,
+    n_peaks: int = 90,
+    seed: int = 0,
+    dna: bool = True,
 ) -> Path:
     rng = np.random.default_rng(seed)
     genes, peaks = _genes(rng, n_genes), _peaks(rng, n_peaks)
@@ -37,7 +44,8 @@ def write_random_dataset(
         writer.table("genes", genes)
         writer.table("peaks", peaks)
         writer.table("pairs", _pairs(split))
-        writer.array("sequences", rng.integers(0, 5, (n_peaks, 16), dtype=np.uint8))
+        if dna:
+            writer.array("sequences", rng.integers(0, 5, (n_peaks, 16), dtype=np.uint8))
         if window:
             _write_window(writer, genes, peaks)
         prior = {"kind": "window", "bp": 3000, "around": "tss", "loops": 0}

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from random_dataset import write_random_dataset
 from scweave.cli import main
 from scweave.commands.jobs import Job
 from scweave.commands.maps import map_run
@@ -78,10 +79,9 @@ def test_links_have_a_significance_that_is_alike_in_all_types(written):
     assert order["qvalue"].is_monotonic_increasing
 
 
-def test_without_dna_it_is_said_that_gc_is_not_matched(written, random_dataset, tmp_path):
+def test_without_dna_it_is_said_that_gc_is_not_matched(written, tmp_path):
     assert not [note for note in written[1]["notes"] if "GC" in note]
-    graphs = MultiomeGraphs(random_dataset)
-    graphs.peaks.tensors.pop("sequence", None)
+    graphs = MultiomeGraphs(write_random_dataset(tmp_path / "plain", window=True, dna=False))
     (tmp_path / "map").mkdir()
     summary = write_map(make_model(graphs).float(), graphs, tmp_path / "map", progress=False)
     assert summary["notes"] == [NO_GC]

@@ -25,7 +25,6 @@ from scweave.interpret.links.table import COLUMNS, SCHEMA, link_frame
 from scweave.interpret.links.type_links import type_links
 from scweave.interpret.map_folder import write_map, write_maps
 from scweave.interpret.motifs.context import PeakContext
-from scweave.interpret.motifs.scan import require_dna
 from scweave.models.checkpoint import save_model
 from test_attention import dense_links, make_model
 
@@ -414,14 +413,11 @@ def test_bad_input_late_loses_no_cells(tmp_path, random_dataset, run, monkeypatc
     assert list((tmp_path / ".maps.unfinished" / "cells").glob("part-*.parquet"))
 
 
-def test_motifs_without_dna_are_refused_before_any_work(tmp_path, random_dataset, run, monkeypatch):
+def test_motifs_without_dna_are_refused_before_any_work(tmp_path, monkeypatch):
+    graphs = MultiomeGraphs(write_random_dataset(tmp_path / "plain", window=True, dna=False))
+    (tmp_path / "run").mkdir()
+    save_model(tmp_path / "run", make_model(graphs).float(), graphs)
     monkeypatch.setattr(map_folder, "type_links", lambda *_, **__: pytest.fail("streamed"))
-    monkeypatch.setattr(PeakContext, "check", lambda self, graphs: require_dna(without_dna(graphs)))
     with pytest.raises(InputError, match="has no DNA of its peaks"):
-        write_maps(run, random_dataset, tmp_path / "maps", context=PeakContext(()), progress=False)
-    assert not (tmp_path / "maps").exists()
-
-
-def without_dna(graphs):
-    graphs.peaks.tensors.pop("sequence", None)
-    return graphs
+        write_maps(tmp_path / "run", graphs.root, tmp_path / "maps", context=PeakContext(()), progress=False)
+    assert not list(tmp_path.glob("*maps*"))
