@@ -8,7 +8,7 @@ from typing import Any
 
 from ..generators.genomes.regions import Regions, check_genes, read_regions
 from ..graphs.dataset import MultiomeGraphs
-from ..graphs.whole import refuse_existing
+from ..graphs.whole import refuse_existing, unfinished
 from ..interpret.map_folder import write_maps
 from ..interpret.motifs.context import PeakContext
 from ..interpret.motifs.read import read_motifs
@@ -49,7 +49,7 @@ def map_run(
     try:
         return write_maps(run, dataset, out, context=PeakContext(found, regions), **options)
     except KeyboardInterrupt:
-        if (out.parent / f".{out.name}.unfinished").is_dir():
+        if unfinished(out).is_dir():
             print("scweave: what is done is kept; the same command with --resume goes on", file=sys.stderr)
         raise
 

@@ -82,7 +82,7 @@ def resumable_folder(path: Path, job: dict[str, Any], *, kept: str, resume: bool
         another job, or another process is writing it.
     """
     refuse_existing(path)
-    partial = path.parent / f".{path.name}.unfinished"
+    partial = unfinished(path)
     _check_unfinished(partial, job, resume)
     missing = _missing_parents(path)
     try:
@@ -103,6 +103,11 @@ def resumable_folder(path: Path, job: dict[str, Any], *, kept: str, resume: bool
         raise InputError(
             f"writing {path} failed: {error.strerror or error}. What was done is kept: free space and pass --resume."
         ) from error
+
+
+def unfinished(path: Path) -> Path:
+    """Return where what can be gone on with lies until a folder is finished."""
+    return path.parent / f".{path.name}.unfinished"
 
 
 def _clear_but(partial: Path, kept: str) -> None:

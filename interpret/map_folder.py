@@ -41,9 +41,7 @@ OPENNESS, EXPRESSION = "openness.parquet", "expression.parquet"
 MAP_FIGURE, RECOVERY_FIGURE, BINDING_FIGURE = "map.png", "recovery.png", "binding.png"
 RECOVERY, BINDING, SUMMARY = "recovery.json", "binding.json", "summary.json"
 PER: Final = ("cell-type", "cell")
-NO_GC: Final = (
-    "the dataset has no DNA: null peaks are matched on accessibility and distance, not on GC content"
-)
+NO_GC: Final = "the dataset has no DNA: null peaks are matched on accessibility, not on GC content"
 
 
 def write_maps(

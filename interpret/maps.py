@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from ..graphs.dataset import MultiomeGraphs
@@ -260,6 +261,22 @@ class RegulatoryMap:
         own = self.filter(genes=gene, peaks=peak, cell_types=cell_type).links
         order = (-own["score"]).argsort(kind="stable")
         return own.iloc[order[:n]].reset_index(drop=True)
+
+    def peak_scores(self) -> pd.DataFrame:
+        """Add up the scores of each peak's links.
+
+        Returns
+        -------
+        (peaks, cell types) float64, rows in the order of ``peaks``; 0 where a peak has no link.
+
+        Examples
+        --------
+        >>> found.peak_scores()["Pvalb"].nlargest(10)  # doctest: +SKIP
+        """
+        peak, kind = (self.links[name].cat.codes.to_numpy() for name in ("peak", "cell_type"))
+        sums = np.zeros((len(self.peaks), len(self.cells)))
+        np.add.at(sums, (peak, kind), self.links["score"].to_numpy(np.float64))
+        return pd.DataFrame(sums, index=pd.Index(self.peaks["peak"], name="peak"), columns=self.cell_types)
 
     def difference(self, first: str, second: str, other: RegulatoryMap | None = None) -> pd.DataFrame:
         """Subtract the links of one cell type from those of another.

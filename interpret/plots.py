@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .figures.arcs import plot_map
+from .figures.binding import plot_binding
 from .figures.cell_heatmap import plot_cell_attention
 from .figures.decay import plot_distance_decay
 from .figures.locus import plot_locus
@@ -14,6 +15,7 @@ from .figures.track import plot_genome_track
 
 __all__ = [
     "PALETTE",
+    "plot_binding",
     "plot_cell_attention",
     "plot_distance_decay",
     "plot_genome_track",

@@ -127,8 +127,8 @@ def show_recovery(recovery: dict[str, Any]) -> None:
     """Print how many known links could be found, and how well each method finds them."""
     coverage = recovery["coverage"]
     print(
-        f"{coverage['in_candidates']:,} of {coverage['links']:,} known links are candidates; "
-        f"{recovery['true_pairs']:,} of {recovery['judged_pairs']:,} judged pairs are true"
+        f"known links among the candidates: {coverage['in_candidates']:,} of {coverage['links']:,}; "
+        f"true among the judged pairs: {recovery['true_pairs']:,} of {recovery['judged_pairs']:,}"
     )
     if not recovery["judged"]:
         print(recovery["reason"])

@@ -288,7 +288,7 @@ def test_bad_truth_is_refused_with_the_reason(tmp_path, graphs, truth):
             read_truth(tmp_path / name, kind)
         assert "\n" not in str(caught.value)
     foreign = pd.DataFrame({"gene": ["x", "y"], "peak": ["p", "q"]})
-    with pytest.raises(InputError, match=r"none of the 2 true links .*2 have an unknown gene \(truth: x, y"):
+    with pytest.raises(InputError, match=r"none of the 2 known pairs .*2 have an unknown gene \(truth: x, y"):
         recovery(truth.assign(score=1.0), foreign, graphs)
     with pytest.raises(InputError, match="link table names genes or peaks that the dataset has not"):
         recovery(foreign.assign(score=1.0), truth, graphs)

@@ -143,7 +143,7 @@ def test_what_is_printed_states_coverage_first(written, capsys, tmp_path):
     show_map(written[1], tmp_path)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100
-    told = next(i for i, line in enumerate(lines) if "known links are candidates" in line)
+    told = next(i for i, line in enumerate(lines) if "known links among the candidates" in line)
     assert told < next(i for i, line in enumerate(lines) if line.startswith("recovery of known links"))
 
 
@@ -158,7 +158,7 @@ def test_too_few_known_links_are_only_counted(capsys):
     }
     show_recovery(told)
     assert capsys.readouterr().out.splitlines() == [
-        "12 of 40 known links are candidates; 12 of 90 judged pairs are true",
+        "known links among the candidates: 12 of 40; true among the judged pairs: 12 of 90",
         "12 are too few",
     ]
     show_binding(

@@ -282,7 +282,7 @@ def test_a_truth_that_does_not_fit_costs_no_pass_over_the_cells(tmp_path, random
     monkeypatch.setattr(map_folder, "type_links", lambda *_, **__: pytest.fail("streamed"))
     truth = tmp_path / "truth.csv"
     truth.write_text("gene,peak\nx,y\n")
-    with pytest.raises(InputError, match="1 true links"):
+    with pytest.raises(InputError, match="1 known pairs"):
         write_maps(run, random_dataset, tmp_path / "maps", truth=truth, progress=False)
 
 
@@ -362,7 +362,7 @@ def test_two_processes_do_not_write_one_map(tmp_path, random_dataset, run):
 def test_bad_input_of_a_map_of_cells_leaves_nothing(tmp_path, random_dataset, run):
     truth = tmp_path / "truth.csv"
     truth.write_text("gene,peak\nx,y\n")
-    with pytest.raises(InputError, match="1 true links"):
+    with pytest.raises(InputError, match="1 known pairs"):
         write_maps(run, random_dataset, tmp_path / "a" / "maps", per="cell", truth=truth, progress=False)
     assert not (tmp_path / "a").exists()
 

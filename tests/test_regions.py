@@ -190,7 +190,7 @@ def test_the_gtf_of_another_species_or_build_is_refused(tmp_path: Path) -> None:
     assert check_genes(regions, genes, "genes.gtf") is regions
     moved = check_genes(regions, genes.assign(chrom=["chr1", "chr1", None]), "genes.gtf")
     assert moved.report == (*regions.report, "genes.gtf has 1 of the dataset's 2 genes where they lie")
-    with pytest.raises(InputError, match="has 0 of the dataset's 2 genes .* another species or build"):
+    with pytest.raises(InputError, match=r"has 0 of the dataset's 2 genes .* another species or build"):
         check_genes(regions, genes.assign(gene_id=["y", "z", None], symbol=["One", "M", None]), "genes.gtf")
     with pytest.raises(InputError, match="another species or build"):
         check_genes(regions, genes.assign(start=genes["start"] + 10_000, end=genes["end"] + 10_000), "g.gtf")

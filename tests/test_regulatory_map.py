@@ -370,3 +370,14 @@ def test_a_parquet_file_of_links_has_the_columns_of_a_map(found, tmp_path):
     assert found.to_parquet(path) == len(found)
     assert pq.read_schema(path).field("gene").type == "string"
     assert plain(pd.read_parquet(path)) == plain(found.links)
+
+
+def test_peak_scores_are_sums_over_a_peaks_links(random_dataset):
+    found = small_map(random_dataset)
+    table = found.peak_scores()
+    assert list(table.index) == found.peaks["peak"].tolist()
+    assert list(table.columns) == list(found.cells.index)
+    for name in table.columns:
+        own = found.links[found.links["cell_type"] == name]
+        for peak in table.index[::7]:
+            assert table.loc[peak, name] == pytest.approx(own.loc[own["peak"] == peak, "score"].sum())

@@ -234,3 +234,12 @@ def test_the_real_track_is_read(shared_data):
     sites = read_bed(shared_data / "tf" / "ENCFF099QNE_mm10.bed.gz")
     assert len(sites) == 50_827
     assert sites["score"].max() == pytest.approx(750.81551)
+
+
+def test_a_bedpe_is_no_bed(tmp_path):
+    path = tmp_path / "loops.bed"
+    path.write_text("chr1\t10\t20\tchr1\t500\t600\tx\nchr2\t10\t20\tchr1\t700\t800\ty\n")
+    with pytest.raises(InputError, match=r"has two anchors a line.*--truth-kind bedpe"):
+        read_bed(path)
+    path.write_text("chr1\t10\t20\tpeak_1\t500\t.\t3\n")
+    assert len(read_bed(path)) == 1

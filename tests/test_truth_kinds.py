@@ -257,7 +257,7 @@ def test_bad_truth_is_refused_with_the_reason(tmp_path, graphs, pairs):
     table = coordinates(graphs, pairs, np.arange(5))
     for changed, message in (
         (table.assign(chr="chrZ"), "no chromosome in common .*chrZ; dataset: chr1"),
-        (table.assign(gene="x"), r"none of the \d+ true links .*unknown gene \(truth: x"),
+        (table.assign(gene="x"), r"none of the \d+ known pairs .*unknown gene \(truth: x"),
         (table.assign(start="a"), "column start holds 'a', no number"),
         (table.assign(end=table["start"]), "are empty or begin before 0"),
         (table.assign(label="perhaps"), "column label holds 'perhaps', neither yes nor no"),

@@ -76,7 +76,8 @@ def read_lines(path: Path, features: set[str]) -> pd.DataFrame:
         If the file is missing, damaged or no GTF.
     """
     if not path.is_file():
-        raise InputError(f"GTF {path} does not exist. Pass the path of a gene annotation (.gtf or .gtf.gz).")
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"GTF {path} {found}. Pass the path of a gene annotation (.gtf or .gtf.gz).")
     try:
         lines: pd.DataFrame = read_gtf(str(path), features=features, result_type="pandas")
     except (ParsingError, OSError, EOFError, UnicodeDecodeError, ValueError) as error:

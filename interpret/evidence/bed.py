@@ -42,6 +42,7 @@ def read_bed(path: Path) -> pd.DataFrame:
             f"{path}: a BED file has at least 3 tab-separated columns; found {width}. Correct the file."
         )
     fields = pd.DataFrame([row[:10] for row in rows])
+    _refuse_pairs(fields, path)
     column = _SIGNAL if width in _WIDE else _SCORE if width > _SCORE else None
     sites = pd.DataFrame(
         {
@@ -53,6 +54,15 @@ def read_bed(path: Path) -> pd.DataFrame:
     )
     require_intervals(sites, str(path))
     return sites
+
+
+def _refuse_pairs(fields: pd.DataFrame, path: Path) -> None:
+    """A BEDPE reads as a BED whose names are chromosomes and whose scores are positions."""
+    if fields.shape[1] < 6 or not fields[3].isin(set(fields[0])).all():
+        return
+    places = fields[[4, 5]].apply(pd.to_numeric, errors="coerce")
+    if places.notna().all(axis=None):
+        raise InputError(f"{path} has two anchors a line, as a BEDPE file has. Pass --truth-kind bedpe.")
 
 
 def _lines(path: Path) -> list[str]:

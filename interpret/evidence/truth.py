@@ -194,7 +194,7 @@ def _require_names(
     ]
     if number in unknown.values():
         raise InputError(
-            f"none of the {number:,} true links is a candidate: {', '.join(told)}. "
+            f"none of the {number:,} known pairs is a candidate: {', '.join(told)}. "
             "Pass the truth of this dataset, named as it names genes and peaks."
         )
 

@@ -69,10 +69,13 @@ def _read(path: Path, *, header: int | None = 0) -> pd.DataFrame:
     zipped = bool(suffixes) and suffixes[-1] == ".gz"
     suffix = "".join(suffixes[-2:-1] if zipped else suffixes[-1:])
     reader = _READERS.get(suffix)
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {found}. Pass the table of known links.")
     if reader is None or (zipped and reader == "parquet"):
         raise InputError(
             f"{path}: a truth table ends in {', '.join(_READERS)} (text also in .gz); found "
-            f"{path.suffix or 'no suffix'!r}."
+            f"{''.join(suffixes[-2:]) or 'no suffix'!r}. Pass such a table, or --truth-kind tf with a BED file."
         )
     try:
         return pd.read_parquet(path) if reader == "parquet" else _read_text(path, reader, header)

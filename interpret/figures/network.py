@@ -230,6 +230,12 @@ def _name(ax: Axes, graph: nx.Graph[Any], edges: _Edges, at: Float64) -> int:
     degree = np.bincount(edges.ends.ravel(), minlength=len(edges.names))
     named = np.flatnonzero(edges.kinds != "peak")
     named = named[np.lexsort((-degree[named], edges.kinds[named] != "tf"))]
-    texts = [shorten(graph.nodes[edges.names[i]].get("symbol") or edges.names[i], 16) for i in named]
+    texts = [shorten(_shown(graph, edges.names[i]), 16) for i in named]
     colours = [_KINDS[kind][2] if kind == "tf" else INK for kind in edges.kinds[named]]
     return place_labels(ax, at[named], texts, at, colours=colours, lines=at[edges.ends])
+
+
+def _shown(graph: nx.Graph[Any], node: Any) -> str:
+    """Return a node's symbol or name, where it has one: a TF's key is not its name."""
+    told = graph.nodes[node]
+    return str(told.get("symbol") or told.get("name") or node)
