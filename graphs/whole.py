@@ -126,7 +126,7 @@ def _is_running(told: dict[str, Any]) -> bool:
     if told["host"] != platform.node() or told["process"] == os.getpid():
         return False
     try:
-        return abs(psutil.Process(told["process"]).create_time() - told["started"]) < 1.0
+        return bool(abs(psutil.Process(told["process"]).create_time() - told["started"]) < 1.0)
     except psutil.Error:
         return False
 
