@@ -21,6 +21,7 @@ from .evidence.map_truth import BindingTruth, LinkTruth, open_truth
 from .evidence.truth_tables import TRUTH_KINDS
 from .figures.whole import draw_binding, draw_map, draw_recovery
 from .links.link_nulls import AffineModel, LinkNulls
+from .links.map_tables import EXPRESSION, GENES, LINKS, OPENNESS, PEAKS, TYPES
 from .links.nodes import expression, gene_table, openness, peak_table
 from .links.shards import CellLinkShards
 from .links.table import LinkTables, LinkWriter
@@ -30,14 +31,7 @@ from .motifs.context import PeakContext
 from .peaks.peak_maps import attends_to_peaks, write_peak_map
 from .peaks.predicted_types import write_predicted_markers
 
-LINKS, CELL_LINKS, TYPES, GENES, PEAKS = (
-    "links.parquet",
-    "cells",
-    "types.parquet",
-    "genes.parquet",
-    "peaks.parquet",
-)
-OPENNESS, EXPRESSION = "openness.parquet", "expression.parquet"
+CELL_LINKS: Final = "cells"
 MAP_FIGURE, RECOVERY_FIGURE, BINDING_FIGURE = "map.png", "recovery.png", "binding.png"
 RECOVERY, BINDING, SUMMARY = "recovery.json", "binding.json", "summary.json"
 PER: Final = ("cell-type", "cell")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import shutil
-from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,9 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.figure import Figure
 
-from scweave.graphs.errors import InputError
+from report_pages import EVIL, Tags, decoded, page_of, write_run
 from scweave.interpret.maps import RegulatoryMap
 from scweave.interpret.report import write_report
 from scweave.interpret.reports.columns import figures, shares, signed_numbers, whole_numbers
@@ -27,97 +23,10 @@ from scweave.interpret.reports.markup import data_block, escape, finite, number
 from scweave.interpret.reports.metrics_part import best_methods
 from tiny_map import TinyMap, write_tiny_map
 
-EVIL = '</script><script>window.hit=1</script><img src=x onerror="window.hit=1">'
-
-
-class Tags(HTMLParser):
-    """All tags of a page with their attributes, its text outside scripts, and JSON blocks by id."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags, self.text, self.data, self._id = [], [], {}, None
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self._id = dict(attrs).get("id", "") if tag == "script" else None
-
-    def handle_endtag(self, tag):
-        self._id = None
-
-    def handle_data(self, data):
-        if self._id is None:
-            self.text.append(data)
-        elif self._id:
-            self.data[self._id] = json.loads(data)
-
-    @property
-    def words(self) -> str:
-        return " ".join(" ".join(self.text).split())
-
-
-def decoded(column: dict[str, str]) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(column["bytes"]), "<" + column["type"])
-
-
-def write_run(folder: Path, *, model: str = "hitanno", notes: tuple[str, ...] = ()) -> Path:
-    """A run as training leaves it, without its weights."""
-    folder.mkdir()
-    own = {"accuracy": 0.9, "ece": 0.04, "n": 30}
-    own |= {
-        "per_type": {
-            "B": {"precision": None, "recall": 0.5, "f1": 0.6, "n": 10},
-            "T": {"precision": 1.0, "recall": 1.0, "f1": 1.0, "n": 20},
-        }
-    }
-    own["confusion"] = {"types": ["B", "T"], "counts": [[5, 5], [0, 20]]}
-    baselines = {
-        "majority": {"accuracy": 0.6, "ece": 0.01, "n": 30},
-        "peeking": {"accuracy": 1.0, "ece": 0.0, "n": 30, "oracle": "uses labels"},
-    }
-    metrics = {
-        "model": model,
-        "mode": "default",
-        "split": "test",
-        "fold": None,
-        "annotation": own,
-        "notes": list(notes),
-        "baselines": {"annotation": baselines},
-    }
-    config = {
-        "arguments": {"dataset": "data/d", "model": model, "lr": 0.01, "settings": []},
-        "seed": 7,
-        "dataset": {"path": "data/d", "fingerprint": "feedbeef00000001"},
-        "versions": {"python": "3"},
-    }
-    for name, content in {
-        "config": config,
-        "metrics": metrics,
-        "model": {"kind": model, "mode": "default", "config": {"width": 64}},
-    }.items():
-        (folder / f"{name}.json").write_text(json.dumps(content))
-    pd.DataFrame(
-        {
-            "epoch": [1, 2, 3],
-            "train_loss": [3.0, 2.0, 1.0],
-            "validation_loss": [3.0, np.nan, 2.5],
-            "validation_score": [0.1, 0.3, 0.2],
-        }
-    ).to_csv(folder / "history.csv", index=False)
-    (folder / "metrics_figures").mkdir()
-    Figure(figsize=(1, 1)).savefig(folder / "metrics_figures" / "reliability.png")
-    return folder
-
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> TinyMap:
     return write_tiny_map(tmp_path_factory.mktemp("map") / "maps")
-
-
-def page_of(out: Path, *sources: Path, **options) -> Tags:
-    write_report(sources, out, **options)
-    return Tags(out.read_text(encoding="utf-8"))
 
 
 def test_a_page_asks_for_nothing_and_holds_its_parts(tmp_path, tiny) -> None:
@@ -485,94 +394,6 @@ def test_folds_studies_and_maps_of_peaks(tmp_path) -> None:
         and "chr1:24-33" in words
         and "chr1:25-34" not in words
     )
-
-
-def refused(tmp_path: Path, source: Path, match: str) -> None:
-    before = sorted(path.name for path in tmp_path.iterdir())
-    with pytest.raises(InputError, match=match) as caught:
-        write_report([source], tmp_path / "report.html")
-    assert "\n" not in str(caught.value)
-    assert sorted(path.name for path in tmp_path.iterdir()) == before  # nothing is left behind
-
-
-def test_folders_that_are_no_source_are_named(tmp_path) -> None:
-    refused(tmp_path, tmp_path / "nowhere", "nowhere is not there. Pass the folder of a run")
-    (tmp_path / "file").write_text("")
-    refused(tmp_path, tmp_path / "file", "file is a file. Pass the folder")
-    (tmp_path / "other").mkdir()
-    refused(tmp_path, tmp_path / "other", r"other is no run, map or study \(it holds nothing\)")
-    (tmp_path / "other" / "notes.txt").write_text("")
-    refused(tmp_path, tmp_path / "other", r"it holds notes.txt")
-    with pytest.raises(InputError, match="nothing to report on"):
-        write_report([], tmp_path / "report.html")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "config.json",
-        "metrics.json",
-        "model.json",
-        "history.csv",
-        "metrics_figures/reliability.png",
-        "model.safetensors",
-    ],
-)
-@pytest.mark.parametrize("damage", ["truncated", "foreign"])
-def test_damaged_runs_are_named(tmp_path, name, damage) -> None:
-    file = write_run(tmp_path / "run") / name
-    content = file.read_bytes() if file.exists() else b""
-    file.write_bytes(
-        content[: len(content) // 2]
-        if damage == "truncated" and name != "history.csv"
-        else b"\xff\xfe[1]\x00"
-    )
-    refused(tmp_path, tmp_path / "run", re.escape(str(file)))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        '{"baselines": 3}',
-        '{"baselines": {"a": {"b": 5}}}',
-        '{"baselines": {"a": {}}, "a": {"confusion": {}}}',
-    ],
-)
-def test_foreign_metrics_are_named(tmp_path, content) -> None:
-    file = write_run(tmp_path / "run") / "metrics.json"
-    file.write_text(content)
-    refused(tmp_path, tmp_path / "run", "metrics.json does not hold metrics as this version writes them")
-
-
-@pytest.mark.parametrize("name", ["links", "genes", "peaks", "types", "openness", "expression"])
-def test_damaged_maps_are_named(tmp_path, name) -> None:
-    folder = write_tiny_map(tmp_path / "maps").folder
-    file = folder / f"{name}.parquet"
-    file.write_bytes(file.read_bytes()[:-60])
-    refused(tmp_path, folder, re.escape(str(folder)))
-
-
-def test_foreign_evidence_and_old_maps_are_named(tmp_path) -> None:
-    folder = write_tiny_map(tmp_path / "maps").folder
-    (folder / "recovery.json").write_text('{"methods": 3}')
-    refused(tmp_path, folder, "recovery.json is not as this version writes it")
-    (folder / "recovery.json").unlink()
-    (folder / "genes.parquet").unlink()
-    refused(tmp_path, folder, "genes.parquet")
-
-
-def test_where_a_page_cannot_be_written(tmp_path, tiny) -> None:
-    for out, match in (
-        (tmp_path / "there.html", "exists already. Remove it or choose another --out"),
-        (tmp_path / "report.pdf", r"written as .html. Pass .*report.html"),
-        (tmp_path / "no" / "report.html", "is no folder. Create it"),
-    ):
-        (tmp_path / "there.html").write_text("mine")
-        with pytest.raises(InputError, match=match):
-            write_report([tiny.folder], out)
-    assert (tmp_path / "there.html").read_text() == "mine"
-    with pytest.raises(InputError, match="--max-links 0: choose 1 or more"):
-        write_report([tiny.folder], tmp_path / "report.html", max_links=0)
 
 
 def test_only_what_is_given_is_read(tmp_path) -> None:

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from chromium import chromium, programs
+from report_pages import EVIL, write_run
 from scweave.interpret.report import write_report
-from test_report import EVIL, write_run
 from tiny_map import CELL_TYPES, write_tiny_map
 
 COLUMNS = ["gene", "peak", "chrom", "start", "end", "tss", "distance", "score", "zscore", "pvalue", "qvalue", "cell_type", "n_cells", "effect"]  # fmt: skip

@@ -10,16 +10,15 @@ from typing import Any, Final, Protocol
 import pandas as pd
 
 from ...graphs.dataset import MultiomeGraphs
+from ..links.map_tables import EXONS, SITES
 from ..links.nodes import gene_table, peak_table
 from .enrichment import enrichment
 from .read import Motif
 from .regions import peak_kinds, region_shares
 from .scan import require_dna, scan_peaks
 
-SITES: Final = "sites.parquet"
 ENRICHMENT: Final = "enrichment.parquet"
 REGIONS: Final = "regions.parquet"
-EXONS: Final = "exons.parquet"
 
 
 class GeneRegions(Protocol):
