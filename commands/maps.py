@@ -46,8 +46,10 @@ def map_run(
     refuse_existing(out)
     found = None if motifs is None else read_motifs(motifs)
     regions = None if gtf is None else _regions(gtf, dataset)
+    files = {name: str(path) for name, path in (("motifs", motifs), ("gtf", gtf)) if path is not None}
+    context = PeakContext(found, regions, files)
     try:
-        return write_maps(run, dataset, out, context=PeakContext(found, regions), **options)
+        return write_maps(run, dataset, out, context=context, **options)
     except KeyboardInterrupt:
         if unfinished(out).is_dir():
             print("scweave: what is done is kept; the same command with --resume goes on", file=sys.stderr)

@@ -72,8 +72,10 @@ def difference(
     """Compare the links of two groups of cells: two cell types, or one type in two conditions.
 
     The scores are those of a map of the two groups alone. Cells are dealt out to groups of the same sizes at random
-    ``permutations`` times, among 30 of the most alike number of open peaks, for depth is no difference in regulation; the p-value of a link is (b + 1) / (m + 1), where b of m dealings differ by as much, either
-    way. It says whether these cells differ, not whether donors do: cells of a donor are no replicates.
+    ``permutations`` times, in runs of 30 with the most alike numbers of open peaks, for depth is no difference in
+    regulation: where the groups hardly overlap in depth, little is found. The p-value of a link is
+    (b + 1) / (m + 1), where b of m dealings differ by as much, either way. It says whether these cells differ, not
+    whether donors do: cells of a donor are no replicates.
 
     Where attention does not depend on the cell, a link differs by how open its peak is, so the links of a peak share
     their p-value.

@@ -60,8 +60,8 @@ def write_maps(
     ``expression.parquet``, ``map.png``, ``summary.json`` and ``config.json``, which `RegulatoryMap` reads; with
     ``per="cell"`` also ``cells/part-*.parquet`` (a row a link and cell); with a truth also
     ``recovery.json`` and ``recovery.png`` (of links) or ``binding.json`` and ``binding.png`` (of a factor's
-    binding); with a context what `PeakContext.write` tells of the peaks of each type. A map describes data rather than judging a model, so by
-    default it is of all cells, those of the training split included.
+    binding); with a context what `PeakContext.write` tells of the peaks of each type. A map describes data
+    rather than judging a model, so by default it is of all cells, those of the training split included.
 
     Parameters
     ----------
@@ -108,6 +108,9 @@ def write_maps(
     arguments: dict[str, Any] = {"run": str(run), "dataset": str(dataset), "per": per, "split": split}
     if truth is not None:
         arguments |= {"truth": str(truth), "truth_kind": truth_kind or TRUTH_KINDS[0]}
+    if context is not None:
+        context.check(graphs)
+        arguments |= context.files
     config = {
         "arguments": {**arguments, "batch_size": batch_size},
         "cells": "all cells" if split is None else f"the cells of the {split} split",
@@ -115,8 +118,6 @@ def write_maps(
         "dataset_fingerprint": graphs.fingerprint,
         "versions": versions(),
     }
-    if context is not None:
-        context.check(graphs)
     cells = {"batch_size": batch_size, "split": split}  # what decides the links of single cells
     job = {**cells, "dataset": graphs.fingerprint, "model": weights_checksum(Path(run))}
     keeps = per == "cell" and not isinstance(loaded.model, AnnotatorModel)

@@ -65,6 +65,8 @@ def test_a_map_reads_back_with_all_its_tables(written, simulated_dataset):
     assert set(regulatory.exons["gene"]) <= set(graphs.genes.frame["gene"])
     assert len(regulatory.sites) == summary["motif_sites"] > 0
     assert json.loads((out / "summary.json").read_text()) == json.loads(json.dumps(summary))
+    arguments = json.loads((out / "config.json").read_text())["arguments"]
+    assert {"motifs", "gtf", "truth", "per"} <= set(arguments)
     cells = pd.read_parquet(out / "cells")
     assert set(cells["cell"]) <= set(graphs.cells["barcode"])
     assert cells["cell"].notna().all()

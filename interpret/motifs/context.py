@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -54,10 +54,13 @@ class PeakContext:
         Motifs to look for in the dataset's DNA; None leaves them out.
     regions
         Genes and exons; None leaves out where peaks lie.
+    files
+        Where they were read from, by option, to be written down.
     """
 
     motifs: Sequence[Motif] | None = None
     regions: GeneRegions | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def check(self, graphs: MultiomeGraphs) -> None:
         """Refuse motifs where there is no DNA to find them in, before any work."""
