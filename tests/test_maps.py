@@ -421,3 +421,18 @@ def test_motifs_without_dna_are_refused_before_any_work(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="has no DNA of its peaks"):
         write_maps(tmp_path / "run", graphs.root, tmp_path / "maps", context=PeakContext(()), progress=False)
     assert not list(tmp_path.glob("*maps*"))
+
+
+def test_a_full_disk_keeps_the_cells_that_are_done(tmp_path, random_dataset, run, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    options = {"per": "cell", "progress": False}
+    with monkeypatch.context() as patch:
+        patch.setattr(map_folder, "draw_map", full)
+        with pytest.raises(InputError, match=r"No space left on device\. What was done is kept: free space"):
+            write_maps(run, random_dataset, tmp_path / "maps", **options)
+    done = folder_bytes(tmp_path / ".maps.unfinished" / "cells")
+    assert done
+    write_maps(run, random_dataset, tmp_path / "maps", **options, resume=True)
+    assert folder_bytes(tmp_path / "maps" / "cells") == done
