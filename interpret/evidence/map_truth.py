@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,14 +25,6 @@ Float64 = npt.NDArray[np.float64]
 
 _ALL = "all cells"
 _NEAR = 10_000  # bp
-
-
-class MapTruth(Protocol):
-    """What a map is held against; it sees the links of every type as they pass."""
-
-    def add(self, piece: TypeLinks) -> None:
-        """Take the links of one cell type."""
-        ...
 
 
 @dataclass

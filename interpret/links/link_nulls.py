@@ -25,7 +25,7 @@ class AffineModel(Protocol):
 
 
 class LinkNulls:
-    """Hold links against their genes' affinity to matched peaks of other chromosomes.
+    """Hold links against the products of their genes with matched peaks of other chromosomes.
 
     Parameters
     ----------
